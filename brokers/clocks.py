@@ -4,7 +4,7 @@ The laws of this module:
 
 * A :class:`BrokerTime` is a time by the clock of one account's broker: of a fill, of a snapshot, of a watermark. It has
   an order among its own kind alone. mypy refuses to compare it with a time of ours, or to subtract one from the other.
-* A plain ``datetime`` is ours, a reading of a monotonic clock is a ``float``: mypy tells these two apart by itself.
+* A plain ``datetime`` is ours, a reading of a monotonic clock is a ``float``: mypy distinguishes the two.
 * Code that crosses from one clock to the other says so, by one of the functions below.
 
 It is a type for readers and for mypy: at run time a :class:`BrokerTime` is a ``datetime``, and what is declared below
@@ -59,12 +59,12 @@ else:
 
 
 @overload
-def broker_time(told: datetime) -> BrokerTime: ...
+def broker_time(value: datetime) -> BrokerTime: ...
 @overload
-def broker_time(told: datetime | None) -> BrokerTime | None: ...
-def broker_time(told: datetime | None) -> BrokerTime | None:
+def broker_time(value: datetime | None) -> BrokerTime | None: ...
+def broker_time(value: datetime | None) -> BrokerTime | None:
     """A time of ours as one of the broker's: it stands for a time that the broker did not report."""
-    return told  # type: ignore[return-value]  # one object at run time, of two types for mypy
+    return value  # type: ignore[return-value]  # one object at run time, of two types for mypy
 
 
 @overload

@@ -7,7 +7,7 @@ The laws of this module:
 * Quantities and prices are ``Decimal``; times are aware UTC; a leg's quantity is signed, short is negative;
   the quantity of an order or a fill is unsigned beside its :class:`Side`.
 * Everything here is frozen, compares by value, and imports no clock and no socket.
-* A time that the broker tells is a :class:`~brokers.clocks.BrokerTime`; a plain ``datetime`` is a time of ours.
+* A time that the broker states is a :class:`~brokers.clocks.BrokerTime`; a plain ``datetime`` is a time of ours.
 """
 
 from __future__ import annotations

@@ -221,10 +221,10 @@ class Account:
             return None
         return replace(answer, requested_at=until, as_of=snapshot.as_of + (until - snapshot.requested_at))
 
-    async def in_step(self, told: InStep) -> None:
+    async def in_step(self, report: InStep) -> None:
         """An instrument reports that its book was found in step, with nothing else to write. Soon one record names it
         with the others, if its stream is then still at that version."""
-        self._gathering.hear(told)
+        self._gathering.add(report)
 
     async def find_orders(self, queries: Sequence[OrderQuery]) -> tuple[OrderAnswer, ...]:
         """The broker's answers, one for each query in their order; a failure is part of its answer."""
@@ -583,7 +583,7 @@ class Account:
             self._failed(self._ours("fetch a snapshot", error))
         else:
             self._circuit.answered()
-        self._log.tell((self._circuit.connection, self._follower.state, frozenset(self._breaks.by_place)), self._line)
+        self._log.write((self._circuit.connection, self._follower.state, frozenset(self._breaks.by_place)), self._line)
 
     def _line(self) -> str:
         """The state of the account and what it did so far, for its log."""

@@ -39,13 +39,14 @@ class Gathering:
         self._doubted: set[str] = set()
         self._writing: asyncio.Task[None] | None = None
 
-    def hear(self, told: InStep) -> None:
-        """A book is in step. An instrument's newest report counts; two different ones may come from two actors."""
-        instrument, version = told.instrument, told.version
+    def add(self, report: InStep) -> None:
+        """Add the report that a book is in step. An instrument's newest report counts; two different ones may come from
+        two actors."""
+        instrument, version = report.instrument, report.version
         before = self._reported.get(instrument)
         if before is not None and before.version != version:
             self._doubted.add(instrument)
-        self._reported[instrument] = told
+        self._reported[instrument] = report
         if self._writing is None or self._writing.done():
             self._writing = self._runtime.spawn(self._account, self._write_later())
 

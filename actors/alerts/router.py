@@ -112,7 +112,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Delivered:
     """What a route has received about a subject: when last, at which severity, how often, whether calmly, and whether
     its end."""
 
@@ -130,7 +130,7 @@ class Router:
     def __init__(self, settings: RouterSettings) -> None:
         self.settings = settings
         self.subjects: dict[str, Subject] = {}
-        self._told: dict[tuple[str, str], Told] = {}
+        self._last_delivered: dict[tuple[str, str], Delivered] = {}
         self._under_way: dict[str, Message] = {}
         self._sent: dict[str, deque[tuple[datetime, bool]]] = {}  # when, and whether it was critical
         self._digest_at: dict[str, datetime] = {}
@@ -189,15 +189,15 @@ class Router:
             self._calm[route, str(payload["window"])] = at
         for own_id, severity, over in payload["about"]:
             if own_id in self.subjects:
-                before = self._told.get((route, own_id))
+                before = self._last_delivered.get((route, own_id))
                 times = 1 if before is None else before.times + 1
                 calm = kind is MessageKind.CALM
-                self._told[route, str(own_id)] = Told(at, Severity(severity), times, calm, bool(over))
+                self._last_delivered[route, str(own_id)] = Delivered(at, Severity(severity), times, calm, bool(over))
 
     def _forget(self, own_id: str) -> None:
         self.subjects.pop(own_id, None)
         for route in self.settings.routes:
-            self._told.pop((route.name, own_id), None)
+            self._last_delivered.pop((route.name, own_id), None)
 
     def sent(self, message: Message) -> None:
         """The message was delivered. Its record in the journal says so to the route; a heartbeat has no record."""
@@ -252,7 +252,7 @@ class Router:
 
     def _what(self, route: Route, subject: Subject, now: datetime) -> MessageKind | None:
         """The kind of message that a route should receive about a subject now, if any."""
-        last = self._told.get((route.name, subject.id))
+        last = self._last_delivered.get((route.name, subject.id))
         if last is None:
             if subject.dropped is not None or not route.wants(subject):
                 return None
@@ -299,7 +299,7 @@ class Router:
         return max(self.settings.digest_above - len(recent), min(grave, self.settings.digest_above - sum(recent)))
 
     def _times(self, route: Route, subject: Subject) -> int:
-        last = self._told.get((route.name, subject.id))
+        last = self._last_delivered.get((route.name, subject.id))
         return 0 if last is None else last.times
 
     def _heartbeat(self, route: Route, now: datetime) -> list[Message]:
@@ -331,7 +331,7 @@ class Router:
             "subjects": [subject_to(subject) for subject in self.subjects.values()],
             "told": [
                 [route, own_id, to_iso(last.at), last.severity.value, last.times, last.calm, last.over]
-                for (route, own_id), last in self._told.items()
+                for (route, own_id), last in self._last_delivered.items()
             ],
             "calm": [[route, window, to_iso(at)] for (route, window), at in self._calm.items()],
             "desired": desired,
@@ -340,8 +340,8 @@ class Router:
     def restore(self, data: Mapping[str, Any]) -> None:
         """Restore what :meth:`to_json` wrote."""
         self.subjects = {one["id"]: subject_from(one) for one in data["subjects"]}
-        self._told = {
-            (route, own_id): Told(from_iso(at), Severity(severity), times, calm, over)
+        self._last_delivered = {
+            (route, own_id): Delivered(from_iso(at), Severity(severity), times, calm, over)
             for route, own_id, at, severity, times, calm, over in data["told"]
         }
         self._calm = {(route, window): from_iso(at) for route, window, at in data["calm"]}

@@ -46,7 +46,7 @@ class State:
     unordered: str | None = None
     places: Mapping[str, list[int]] = field(default_factory=dict)
     values: Mapping[str, list[Any]] = field(default_factory=dict)
-    told: dict[str, Claims] = field(default_factory=dict)
+    claims: dict[str, Claims] = field(default_factory=dict)
 
     @property
     def newest(self) -> datetime | None:
@@ -102,9 +102,9 @@ class DeltaBook:
         return {names.get(key, key): legs for key, legs in self._words.items()}
 
     def _claims_of(self, key: str) -> Claims:
-        known = self._state.told.get(key) if self._lasting else None
+        known = self._state.claims.get(key) if self._lasting else None
         if known is None:
-            known = self._state.told[key] = self._judged(key)
+            known = self._state.claims[key] = self._judged(key)
         return known
 
     def _judged(self, key: str) -> Claims:

@@ -429,7 +429,7 @@ class Instrument:
             self._looked.set()
             self._report = report
             self._tally.count(report)
-            self._diary.tell_cycle(report, self._tally.statistics)
+            self._diary.write_cycle(report, self._tally.statistics)
             for verdict in self._verdicts:
                 verdict.update({found.found.id: found for found in report.discrepancies})
         return report, shadow

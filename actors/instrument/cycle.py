@@ -180,7 +180,7 @@ class CycleRunner:
         if not dry_run:
             if decision.status is Status.SUCCESS:
                 self._verified = slice_.requested_at, book, stepped
-            if in_step is not None and await self._proof.tell(in_step):
+            if in_step is not None and await self._proof.report(in_step):
                 self._keeper.named(book, in_step.requested_at)
             await self._after(decision, slice_)
         return verified(self._settings, book, slice_, decision, self.verified_at, self._runtime.now()), shadow

@@ -11,10 +11,10 @@ _LONGEST = 300
 class Diary(BoundedLog):
     """The log of one instrument."""
 
-    def tell_cycle(self, report: CycleReport, so_far: Statistics) -> None:
+    def write_cycle(self, report: CycleReport, so_far: Statistics) -> None:
         """A cycle has ended."""
         found = tuple((one.found.id, one.resolved) for one in report.discrepancies)
-        self.tell((report.status, report.error, found), lambda: _line(report, so_far))
+        self.write((report.status, report.error, found), lambda: _line(report, so_far))
 
 
 def _line(report: CycleReport, so_far: Statistics) -> str:

@@ -25,7 +25,7 @@ from actors.reconciliation.reconciliation_pass import Decision, Status
 from actors.runtime.ports import CallError, Runtime
 from brokers.model import Slice
 
-TOLD_WITHIN_S = 2.0
+REPORT_WITHIN_S = 2.0
 
 
 class SharedProof:
@@ -35,7 +35,7 @@ class SharedProof:
         self._settings = settings
         self._runtime = runtime
         self._of: tuple[Book, int, str] | None = None
-        self._told_at: datetime | None = None
+        self._reported_at: datetime | None = None
 
     def decide(self, grounds: Grounds) -> tuple[Decision, InStep | None]:
         """The decision, and the report to the account in place of its only event."""
@@ -62,22 +62,22 @@ class SharedProof:
         return grounds.book is book and (version, revision) == (book.version, grounds.slice.revision)
 
     def _is_due(self, own: datetime, now: datetime) -> bool:
-        last = own if self._told_at is None else max(own, self._told_at)
+        last = own if self._reported_at is None else max(own, self._reported_at)
         grid = tick(self._settings.account, RECONCILED_AT_MOST_EVERY.total_seconds(), now, after=False)
         return grid - last >= GATHERED_AT_LEAST_AFTER
 
     def written(self, book: Book, slice_: Slice, decision: Decision) -> None:
         """The decision's events are in the book."""
         if any(event.type is EventType.RECONCILED for event in decision.events):
-            self._of, self._told_at = (book, book.version, slice_.revision), None
+            self._of, self._reported_at = (book, book.version, slice_.revision), None
 
-    async def tell(self, told: InStep) -> bool:
-        """Report it to the account, which writes it. Returns False if the account was not reached: then the next one is
-        written here."""
+    async def report(self, in_step: InStep) -> bool:
+        """Report the proof to the account, which writes it. Returns False if the account was not reached: then the
+        instrument writes the next one."""
         try:
-            await self._runtime.call(self._settings.account, "in_step", told, timeout_s=TOLD_WITHIN_S)
+            await self._runtime.call(self._settings.account, "in_step", in_step, timeout_s=REPORT_WITHIN_S)
         except CallError:
             self._of = None
             return False
-        self._told_at = self._runtime.now()
+        self._reported_at = self._runtime.now()
         return True

@@ -388,7 +388,7 @@ class Audit:
     def _tell(self) -> None:
         """Log its state."""
         stands = (None if self._error is None else self._error.found, self._evidence_error(), self._cautions())
-        self._log.tell(stands, self._line)
+        self._log.write(stands, self._line)
 
     def _line(self) -> str:
         counts, beside = self._counts, self._evidence_error()

@@ -154,7 +154,7 @@ class Evidence:
                 self._away[place] = str(error)
                 self._tell(place, str(error))
                 return
-            await write(lambda last=heads[-1]: keeper.told(place, last))  # type: ignore[misc]  # as above
+            await write(lambda last=heads[-1]: keeper.mark_delivered(place, last))  # type: ignore[misc]  # as above
             self._well(place)
 
     async def _stamp(self, keeper: HeadKeeper, write: RunBlocking, publish: RunBlocking) -> None:

@@ -106,7 +106,7 @@ class HeadKeeper:
         """The next heads that a place has not had, oldest first."""
         return self._journal.with_connection(lambda connection: _due(connection, place))
 
-    def told(self, place: str, head: StoredHead) -> None:
+    def mark_delivered(self, place: str, head: StoredHead) -> None:
         """A place has received all heads up to this one."""
         self._journal.with_connection(lambda connection: put_delivered(connection, place, head.size))
 

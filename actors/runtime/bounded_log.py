@@ -23,17 +23,17 @@ class BoundedLog:
     def __init__(self, name: str, monotonic_s: Callable[[], float]) -> None:
         self._name = name
         self._monotonic_s = monotonic_s
-        self._told: object = None
-        self._told_s = -CALM_S
+        self._last: object = None
+        self._last_s = -CALM_S
         self._lines_s: deque[float] = deque(maxlen=LINES_A_MINUTE)
         self._left_out = 0
 
-    def tell(self, ended: object, line: Callable[[], str]) -> None:
-        """Some work has ended: write the line if its result differs from the last one, or it is time again."""
+    def write(self, result: object, line: Callable[[], str]) -> None:
+        """Write the line if this result of some work differs from the last one, or if it is time again."""
         now_s = self._monotonic_s()
-        if ended == self._told and now_s - self._told_s < CALM_S:
+        if result == self._last and now_s - self._last_s < CALM_S:
             return
-        self._told, self._told_s = ended, now_s
+        self._last, self._last_s = result, now_s
         if len(self._lines_s) == LINES_A_MINUTE and now_s - self._lines_s[0] < 60:
             self._left_out += 1
             return

@@ -102,17 +102,17 @@ class LocalCluster:
         self._nodes[node.name] = node
         self._changed.set()
 
-    async def lose_node(self, name: str, *, told: bool = True) -> None:
-        """Lose a node with everything that ran on it. With ``told`` false the cluster still takes it for a living one,
-        until :meth:`tell_lost`."""
+    async def lose_node(self, name: str, *, noticed: bool = True) -> None:
+        """Lose a node with everything that ran on it. With ``noticed`` false the cluster still considers it alive,
+        until :meth:`notice_loss`."""
         for actor in [one for one, node in self._node_of.items() if node == name]:
             del self._node_of[actor]
             self._seats.forget(actor)
             await self._runtime.kill(actor)
-        if told:
-            self.tell_lost(name)
+        if noticed:
+            self.notice_loss(name)
 
-    def tell_lost(self, name: str) -> None:
+    def notice_loss(self, name: str) -> None:
         """The cluster notices that a node is lost."""
         self._lost.append(self._nodes.pop(name))
 

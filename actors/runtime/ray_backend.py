@@ -567,16 +567,16 @@ def _draining_nodes() -> Collection[str]:
     gcs = _gcs()
     if hasattr(gcs, "get_draining_nodes"):
         return frozenset(gcs.get_draining_nodes())
-    from ray.core.generated import autoscaler_pb2  # of Ray 2.59, which tells it nowhere else
+    from ray.core.generated import autoscaler_pb2  # of Ray 2.59, which reports it nowhere else
 
-    told: Any = autoscaler_pb2  # made at run time
-    state = told.GetClusterResourceStateReply.FromString(gcs.get_cluster_resource_state()).cluster_resource_state
-    draining = told.NodeStatus.Value("DRAINING")
+    messages: Any = autoscaler_pb2  # made at run time
+    state = messages.GetClusterResourceStateReply.FromString(gcs.get_cluster_resource_state()).cluster_resource_state
+    draining = messages.NodeStatus.Value("DRAINING")
     return frozenset(node.node_id.hex() for node in state.node_states if node.status == draining)
 
 
 def _gcs() -> Any:
-    worker: Any = ray._private.worker.global_worker  # noqa: SLF001 - Ray tells of draining nodes nowhere else
+    worker: Any = ray._private.worker.global_worker  # noqa: SLF001 - Ray reports draining nodes nowhere else
     return worker.gcs_client
 
 

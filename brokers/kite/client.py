@@ -666,7 +666,7 @@ def _day(answer: Answer, asked_at: datetime) -> date:
 
 
 def _told_at(answer: Answer, asked_at: datetime) -> BrokerTime:
-    """The broker's time of an answer; ours where it tells none."""
+    """The broker's time of an answer; ours if it states none."""
     return answer.date or broker_time(asked_at)
 
 

@@ -327,7 +327,7 @@ class Mt5Broker:
         except BadRow as error:
             raise self._malformed(f"read {action}", str(error)) from None
         if facts.time_s is not None:
-            self._time.told(facts.time_s, outcome.received_at)
+            self._time.observe(facts.time_s, outcome.received_at)
             if self._time.zone_s != self._zone_logged_s:
                 self._zone_logged_s = self._time.zone_s
                 logger.info("{}: the gateway sends the server's time, {}", self._account, self._time.words)

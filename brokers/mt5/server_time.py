@@ -44,7 +44,7 @@ class ServerTime:
         """Forget the clock until the gateway sends it again."""
         self.offset_s, self.zone_s = None, 0
 
-    def told(self, time_s: float, received_at: datetime) -> bool:
+    def observe(self, time_s: float, received_at: datetime) -> bool:
         """Take the gateway's time from a reply that came at ``received_at``. True where its zone has changed."""
         # Its second may have begun long before the reply came: this is the minimum by which its clock is ahead.
         self.offset_s = time_s - received_at.timestamp()
@@ -96,10 +96,10 @@ class ServerTime:
         known = section.problems if isinstance(section, Partial) else ()
         return Partial(tuple(rows), (*known, *problems))
 
-    def streamed(self, told: StreamedFill, now: datetime) -> StreamedFill | None:
+    def streamed(self, pushed: StreamedFill, now: datetime) -> StreamedFill | None:
         """The same execution with its times in UTC; ``None`` where the gateway's zone is not known, or the time is in
         the future. May be called from any thread."""
-        fill, order, zone = told.fill, told.order, timedelta(seconds=self.zone_s)
+        fill, order, zone = pushed.fill, pushed.order, timedelta(seconds=self.zone_s)
         at = fill.time - zone
         if self.offset_s is None or at > self._ahead(now, AHEAD_S) or fill.fill_id in self._refused:
             return None

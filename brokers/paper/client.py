@@ -111,7 +111,7 @@ class PaperBroker:
             raise self._set_back(fills_since, last)
         return Snapshot(
             requested_at=requested_at,
-            as_of=broker_time(self._venue.told(self._clock())),
+            as_of=broker_time(self._venue.read_at(self._clock())),
             positions=Complete(self._venue.positions()),
             orders=Complete(self._venue.orders(requested_at)),
             fills=self._fills(last if fills_since is None else fills_since),
@@ -240,7 +240,7 @@ class PaperBroker:
                 self._undo()
                 raise
         for instrument in sorted(changed):
-            self._stream.tell(instrument)
+            self._stream.report(instrument)
 
     def _undo(self) -> None:
         """Undo what is not on disk: it has not happened. Only the venue's clock stays, as its time was reported."""

@@ -50,7 +50,7 @@ class PaperStream:
         self.close()
         self._on_event = on_event
         self._walks = [asyncio.get_running_loop().create_task(self._walk(market)) for market in self._walking]
-        self.tell(None)
+        self.report(None)
 
     def close(self) -> None:
         """Report nothing more, and stop the prices."""
@@ -59,7 +59,7 @@ class PaperStream:
         for walk in walks:
             walk.cancel()
 
-    def tell(self, instrument: str | None) -> None:
+    def report(self, instrument: str | None) -> None:
         """Report a change in this instrument; ``None`` for a possible change in any."""
         self._heard_at = self._clock()
         if self._on_event is not None:

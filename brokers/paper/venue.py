@@ -153,8 +153,8 @@ class Venue:
         changed, self._news = frozenset(self._news), set()
         return changed
 
-    def told(self, now: datetime) -> datetime:
-        """The time of the present read: whatever happens next has a later one."""
+    def read_at(self, now: datetime) -> datetime:
+        """The time of the present read: every later change has a later time."""
         return self._tick(now)
 
     def orders(self, now: datetime) -> tuple[Order, ...]:

@@ -268,13 +268,13 @@ def _shown(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """The actors that a change starts, restarts and stops, by name; no others are affected. ``told`` are the accounts
-    that are sent another list of instruments and go on."""
+    """The actors that a change starts, restarts and stops, by name; no others are affected. ``notified`` are the
+    accounts that receive another list of instruments and continue."""
 
     started: tuple[str, ...] = ()
     restarted: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
+    notified: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

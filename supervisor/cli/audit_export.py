@@ -22,7 +22,7 @@ from actors.journal.hash_chain import payload_text, record_to_json
 from actors.journal.record_filter import RecordFilter
 from brokers.kit.whole_file import new_file
 from supervisor.cli.audit_query import COLUMNS
-from supervisor.cli.audit_selection import Source, check_known, reading, tell_of_archived, whole
+from supervisor.cli.audit_selection import Source, check_known, reading, warn_of_archived, whole
 from supervisor.cli.console import Failure, console
 from supervisor.presentation.event_facts import FACTS, facts
 
@@ -70,7 +70,7 @@ def export(of: Source, asked: RecordFilter, form: FileFormat, file: Path, *, for
                     advance(page[-1].seq)
 
             write(out, pages())
-        tell_of_archived(journal, asked.get("since"))
+        warn_of_archived(journal, asked.get("since"))
         status = whole(journal)
     place = "" if first is None or last is None else f", records {first.seq} to {last.seq}"
     print(f"exported {counted} records to {file}{place}")
@@ -106,7 +106,7 @@ def export_to_delta(of: Source, uri: str) -> int:
         except OvertakenError as error:
             raise Failure(f"{error}. Let it finish, then try again") from None
         if not reached.seq:
-            tell_of_archived(journal, None)
+            warn_of_archived(journal, None)
         status = whole(journal)
     print(f"added {counted} records to {uri}, up to record {seq}")
     return status

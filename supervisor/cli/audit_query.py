@@ -19,7 +19,7 @@ from actors.events import Record, Severity, to_iso
 from actors.journal.hash_chain import record_to_json
 from actors.journal.record_filter import ReadingOrder, RecordFilter
 from actors.journal.store import Journal
-from supervisor.cli.audit_selection import Source, check_known, reading, tell_of_archived, whole
+from supervisor.cli.audit_selection import Source, check_known, reading, warn_of_archived, whole
 from supervisor.cli.console import Failure, console, say
 from supervisor.presentation.event_text import behind, describe
 from supervisor.presentation.json_contract import EXIT_OK
@@ -63,7 +63,7 @@ def query(of: Source, asked: RecordFilter, form: Format, *, oldest: bool, limit:
             _printer(form)(counted)
             all_seen = limit is None or counted.count < limit
         if all_seen:
-            tell_of_archived(journal, asked.get("since"))
+            warn_of_archived(journal, asked.get("since"))
         return whole(journal)
 
 
@@ -76,7 +76,7 @@ def tail(of: Source, count: int, form: Format, *, follow: bool) -> int:
         found = _last(journal, {}, count)
         _printer(form)(found)
         if len(found) < count:
-            tell_of_archived(journal, None)
+            warn_of_archived(journal, None)
         return whole(journal)
 
 

@@ -124,7 +124,7 @@ def _known(streams: Sequence[str], of: Source) -> set[tuple[str, str]]:
     return known
 
 
-def tell_of_archived(journal: Journal, since: datetime | None) -> None:
+def warn_of_archived(journal: Journal, since: datetime | None) -> None:
     """Say on standard error where records from ``since`` on may be in an archive instead."""
     first = next(journal.records(limit=1), None)
     if first is None or first.seq == 1:

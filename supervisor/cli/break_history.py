@@ -48,9 +48,7 @@ def open_in_journal(configuration: HasJournal) -> list[dict[str, Any]]:
     try:
         doubt = journal.doubt()
         if doubt is not None:
-            attempted = (
-                f"list the breaks that the journal {configuration.journal_url.removeprefix('sqlite:///')} tells of"
-            )
+            attempted = f"list the breaks in the journal {configuration.journal_url.removeprefix('sqlite:///')}"
             raise JournalCorrupt(attempted, doubt, "Keep the files as they are, run `audit verify`, and restore a copy")
         return sorted(open_breaks(journal), key=urgency)
     finally:
@@ -127,7 +125,7 @@ def archived(configuration: HasJournal, break_id: str, history: Sequence[Record]
     named = next((str(one.event.payload["id"]) for one in history if "id" in one.event.payload), break_id)
     which = named if len(named) == _WHOLE_ID else "and its whole id"
     return (
-        f"records 1 to {first.seq - 1} were archived, and what they tell of it is not shown: `audit verify` names the "
+        f"records 1 to {first.seq - 1} were archived, and their part of it is not shown: `audit verify` names the "
         f"archive, and `audit query --journal FILE --discrepancy-id {which}` reads it"
     )
 

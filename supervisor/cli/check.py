@@ -170,7 +170,7 @@ def _facts(known: AccountFacts, unproven: str | None) -> dict[str, str]:
         "products": known.products,
         "permissions": known.permissions,
     }
-    return {key: value or "not told" for key, value in words.items()}
+    return {key: value or "not reported" for key, value in words.items()}
 
 
 def _rows(configuration: Configuration, name: str, snapshot: Snapshot) -> dict[str, str]:

@@ -35,8 +35,8 @@ def drain(configuration: Configuration, node: str, *, force: bool) -> int:
             rows = {row["name"]: row for row in supervisor.status()["supervisor"]["actors"]}
         except CallError as error:
             if time.monotonic() - answered_s > SILENT_FOR_S:
-                told = f"{error}. It goes on draining when it answers again; status shows who is still there"
-                raise Failure(told, EXIT_UNVERIFIED) from None
+                text = f"{error}. It goes on draining when it answers again; status shows who is still there"
+                raise Failure(text, EXIT_UNVERIFIED) from None
             say(f"{error}; asking again")
             continue
         answered_s = time.monotonic()

@@ -235,7 +235,7 @@ def _trading(did: str, result: Halted) -> int:
         if still.scope not in result.scopes:
             print(f"in force: {still}")
     if result.silent:
-        say(f"did not answer, and will be told later: {', '.join(result.silent)}")
+        say(f"did not answer, and will receive it later: {', '.join(result.silent)}")
     return EXIT_UNVERIFIED if result.silent else EXIT_OK
 
 

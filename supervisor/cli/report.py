@@ -58,7 +58,7 @@ def report(
         return EXIT_BREAK_OPEN
     if found["archived_seq"] is not None:
         say(
-            f"records 1 to {found['archived_seq']} were archived, and what they tell of this time is missing here: "
+            f"records 1 to {found['archived_seq']} were archived, and their part of this time is missing here: "
             "`audit verify` names the archive, `report --journal FILE` reads it"
         )
         return EXIT_UNVERIFIED

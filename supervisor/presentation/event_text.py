@@ -145,9 +145,9 @@ class Summaries:
         return shown
 
 
-def restarts_told(payload: Mapping[str, Json]) -> int:
-    """How many restarts an ACTOR_RESTARTED counts for: none where its node was lost or is to go, and one less where
-    that takes back what was told before."""
+def counted_restarts(payload: Mapping[str, Json]) -> int:
+    """How many restarts an ACTOR_RESTARTED counts for: none if its node was lost or drains, and minus one if that takes
+    back a restart that was counted before."""
     if payload.get("counted") is not False:
         return 1
     return -1 if payload.get("forgives") else 0
@@ -187,7 +187,7 @@ def describe(event: Event) -> str:
             named = named_in(event)
             return f"in step: {'' if named is None else f'{_names(named)}; '}{sections}"
         case EventType.ALERT_DELIVERED:
-            return f"{payload.get('route')} was told ({payload.get('kind')}): {payload.get('title')}"
+            return f"sent to {payload.get('route')} ({payload.get('kind')}): {payload.get('title')}"
         case EventType.CHECKPOINT:
             return "the whole state" if "router" in payload else "the whole book"
         case EventType.CONFIGURATION_CHANGED:

@@ -21,7 +21,7 @@ from actors.events import EventType, Record, from_iso, to_iso
 from actors.names import split_name
 from brokers.model import Completeness
 from supervisor.presentation.breaks import BUCKETS, age_bucket
-from supervisor.presentation.event_text import describe, restarts_told
+from supervisor.presentation.event_text import counted_restarts, describe
 
 COMPLETE = Completeness.COMPLETE.value
 PROOF_HOLDS = timedelta(minutes=15)
@@ -115,7 +115,7 @@ class Report:
         elif event.type in DISCREPANCIES:
             self._take_break(record)
         elif event.type is EventType.ACTOR_RESTARTED:
-            self._counts[event.type.value, str(event.payload.get("actor"))] += restarts_told(event.payload)
+            self._counts[event.type.value, str(event.payload.get("actor"))] += counted_restarts(event.payload)
         elif event.type is EventType.ACTOR_QUARANTINED:
             self._counts[event.type.value, str(event.payload.get("actor"))] += 1
         elif event.type is EventType.CLOCK_STEPPED:

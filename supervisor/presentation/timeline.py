@@ -1,7 +1,7 @@
 """Believed, reported and corrected quantities over time, for one instrument: from its records, as points and as a
 drawing. Pure.
 
-*Believed* is the quantity of a leg in the book after each record; *reported* (the field ``told``) is the broker's
+*Believed* is the quantity of a leg in the book after each record; *reported* (the field ``reported``) is the broker's
 quantity, where a record has it; *corrected* is where the book was set to the broker's value.
 """
 
@@ -33,7 +33,7 @@ class Line:
 
     leg: str
     believed: list[Point] = field(default_factory=list)
-    told: list[Point] = field(default_factory=list)
+    reported: list[Point] = field(default_factory=list)
     corrected: list[Point] = field(default_factory=list)
 
 
@@ -57,7 +57,7 @@ def lines(book: Book, records: Iterable[Record]) -> list[Line]:
                 compared = event.payload.get("positions") == "COMPLETE" and proof.stream == book.stream
                 if compared and proof.version == book.version:
                     for leg, quantity in last.items():
-                        line(leg).told.append((proof.at, quantity, seq))
+                        line(leg).reported.append((proof.at, quantity, seq))
             continue
         if begin is None:
             begin = (at, seq)
@@ -71,16 +71,16 @@ def lines(book: Book, records: Iterable[Record]) -> list[Line]:
         last = now
         payload = event.payload
         if event.type is EventType.POSITION_SYNCED and (held := number_of(payload.get("quantity"))) is not None:
-            line(str(payload["leg"])).told.append((at, held, seq))
+            line(str(payload["leg"])).reported.append((at, held, seq))
             line(str(payload["leg"])).corrected.append((at, held, seq))
         elif event.type is EventType.RECONCILIATION_DISCREPANCY and _of_a_quantity(payload):
             value = payload.get("broker_value")
             reported = Decimal(0) if value is None else number_of(value)
             if reported is not None:
-                line(str(payload["key"])).told.append((at, reported, seq))
+                line(str(payload["key"])).reported.append((at, reported, seq))
         elif event.type is EventType.RECONCILED and payload.get("positions") == "COMPLETE":
             for leg, quantity in now.items():
-                line(leg).told.append((at, quantity, seq))
+                line(leg).reported.append((at, quantity, seq))
     return [found[leg] for leg in sorted(found)]
 
 
@@ -91,7 +91,7 @@ def _of_a_quantity(payload: object) -> bool:
 def drawing(line: Line, until: datetime) -> str:
     """One leg's history as an SVG that needs no colour and no style: a step line is believed, rings are reported,
     crosses are corrected; each mark has a title for a pointer and a screen reader."""
-    points = [*line.believed, *line.told, *line.corrected]
+    points = [*line.believed, *line.reported, *line.corrected]
     if not points:
         return ""
     begin = min(at for at, _, _ in points)
@@ -123,7 +123,7 @@ def drawing(line: Line, until: datetime) -> str:
     parts += [
         f'<circle class="told" cx="{x(at):.1f}" cy="{y(quantity):.1f}" r="5">'
         f"{_title('broker reported', at, quantity, seq)}</circle>"
-        for at, quantity, seq in line.told
+        for at, quantity, seq in line.reported
     ]
     parts += [
         f'<path class="corrected" d="M{x(at) - 5:.1f},{y(quantity) - 5:.1f}l10,10m0,-10l-10,10">'
@@ -141,5 +141,5 @@ def _label(line: Line) -> str:
     def last(points: Sequence[Point]) -> str:
         return "never" if not points else f"last {to_text(points[-1][1])}"
 
-    sides = f"believed {last(line.believed)}, reported {last(line.told)}, corrected {last(line.corrected)}"
+    sides = f"believed {last(line.believed)}, reported {last(line.reported)}, corrected {last(line.corrected)}"
     return escape(f"leg {line.leg}: {sides}", quote=True)

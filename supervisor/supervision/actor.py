@@ -428,7 +428,7 @@ class Supervisor:
             self._instructions.forget(name)
         self._tree.restart_by(_restarts(found.configuration))
         self._desire(journaled=True)
-        for account in dict.fromkeys((*effects.told, *self._healths.behind())):
+        for account in dict.fromkeys((*effects.notified, *self._healths.behind())):
             self._runtime.spawn(SUPERVISOR, self._send_managed(account))
 
     async def _send_managed(self, account: str) -> None:

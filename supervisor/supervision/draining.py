@@ -61,8 +61,8 @@ class Draining:
         self._nowhere = nowhere
 
     async def drain(self, wanted: str, by: Who, *, force: bool) -> Drained:
-        """Drain the node that is named by its id, the beginning of it, or its address; what is draining already is only
-        told again. Raises :class:`ChangeRefused`."""
+        """Drain the node that is named by its id, the beginning of it, or its address; one that is already draining is
+        only reported again. Raises :class:`ChangeRefused`."""
         attempted = f"drain {wanted}"
         await self._look()
         node = self._named(wanted, attempted)

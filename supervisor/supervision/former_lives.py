@@ -27,7 +27,7 @@ from actors.journal.types import JournalError
 from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.ports import CallError, Runtime
 from supervisor.changes.applied_configuration import Run
-from supervisor.presentation.event_text import restarts_told
+from supervisor.presentation.event_text import counted_restarts
 from supervisor.supervision.actor_states import key_of
 from supervisor.tree.model import Event, Remembered
 
@@ -108,7 +108,7 @@ class FormerLives:
             actor = record.event.payload.get("actor")
             if isinstance(actor, str):
                 if record.event.type is EventType.ACTOR_RESTARTED:
-                    restarts[actor] += restarts_told(record.event.payload)
+                    restarts[actor] += counted_restarts(record.event.payload)
                 elif record.event.type is EventType.ACTOR_STARTED:
                     lived[actor] = None
         quarantined = {name: why for name, why in _quarantined_by(before).items() if name not in self._living}

@@ -245,7 +245,7 @@ def _mt5(legs: LegScheme, body: bytes) -> None:
     with suppress(BadRow):
         facts = mt5.account(content)
         if facts.time_s is not None:
-            time.told(facts.time_s, NOW)
+            time.observe(facts.time_s, NOW)
     orders, fills = time.orders(orders), time.fills(fills, NOW)
     sections_look_right((orders, fills))
     if not isinstance(positions, Failed):

@@ -118,7 +118,7 @@ async def test_what_is_added_comes_up_and_nobody_else_is_touched(tmp_path: Path)
         assert {name: hall.actor(name) for name in EVERYBODY} == before
         assert names(hall) == EVERYBODY | {"p", "p/EURUSD", "fx/USD_CHF"}
         assert set(rows(await hall.supervisor.status())) >= {"p/EURUSD", "fx/USD_CHF"}
-        assert result.effects.told == ("fx",)
+        assert result.effects.notified == ("fx",)
 
 
 @virtual_time

@@ -249,7 +249,7 @@ def test_what_holds_for_a_whole_run_is_refused_with_what_to_do(tmp_path: Path, h
 def _names(configuration: Configuration, change: Change) -> tuple[tuple[str, ...], ...]:
     new = changed(configuration, change)
     found = effects(specs.children(configuration), specs.children(new))
-    return found.started, found.restarted, found.stopped, found.told
+    return found.started, found.restarted, found.stopped, found.notified
 
 
 @pytest.mark.parametrize(

@@ -88,11 +88,11 @@ def test_an_instrument_s_log_tells_what_changed_and_is_bounded(logged: list[str]
     failed = replace(calm, status=Status.DEGRADED, error="time-out")
 
     for _ in range(100):
-        diary.tell_cycle(calm, Statistics(cycles=1))
-    diary.tell_cycle(failed, Statistics(cycles=2))
-    diary.tell_cycle(failed, Statistics(cycles=3))
+        diary.write_cycle(calm, Statistics(cycles=1))
+    diary.write_cycle(failed, Statistics(cycles=2))
+    diary.write_cycle(failed, Statistics(cycles=3))
     now_s = CALM_S
-    diary.tell_cycle(failed, Statistics(cycles=4))
+    diary.write_cycle(failed, Statistics(cycles=4))
 
     assert [line.split(";")[0] for line in logged] == [
         "fx/EUR_USD: SUCCESS in 12 ms",
@@ -105,9 +105,9 @@ def test_what_changes_all_the_time_leaves_lines_out_and_says_how_many(logged: li
     now_s = 0.0
     log = BoundedLog("fx", lambda: now_s)
     for number in range(1000):
-        log.tell(number, lambda: "CONNECTED")
+        log.write(number, lambda: "CONNECTED")
     now_s = 60.0
-    log.tell("calm", lambda: "CONNECTED")
+    log.write("calm", lambda: "CONNECTED")
 
     assert len(logged) == LINES_A_MINUTE + 1
     assert logged[-1] == f"fx: CONNECTED; {1000 - LINES_A_MINUTE} lines before this one were left out"

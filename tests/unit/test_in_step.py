@@ -366,12 +366,12 @@ async def test_a_drawing_has_what_the_broker_told_when_the_account_named_the_boo
             of_it = list(journal.records(account=FX, instrument="EURUSD"))
             count = sum(one.event.type is E.RECONCILED for one in of_it)
             (line,) = lines(replay(FX, "EURUSD", ()), of_it)
-            assert len([one for one in line.told if one[1] == 5]) >= count
-            assert line.told[-1][2] == of_it[-1].seq
+            assert len([one for one in line.reported if one[1] == 5]) >= count
+            assert line.reported[-1][2] == of_it[-1].seq
             # Where positions are not compared, nobody told of them.
             silent = [_without_positions(one) if named_in(one.event) is not None else one for one in of_it]
             (line,) = lines(replay(FX, "EURUSD", ()), silent)
-            assert line.told[-1][2] < of_it[-1].seq
+            assert line.reported[-1][2] < of_it[-1].seq
 
 
 def _without_positions(record: Record) -> Record:

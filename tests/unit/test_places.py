@@ -19,7 +19,7 @@ from supervisor.cli.operate import node_lines
 from supervisor.config.cautions import cautions
 from supervisor.config.loader import load
 from supervisor.config.models import Configuration, ConfigurationError
-from supervisor.presentation.event_text import restarts_told
+from supervisor.presentation.event_text import counted_restarts
 from tests.unit.hall import EVERYBODY, Hall, Status, a_hall, restarts, rows, states
 from tests.unit.virtual_time import virtual_time
 
@@ -129,12 +129,12 @@ def test_a_lost_node_is_no_crash_and_its_actors_go_to_another_of_its_labels(
         async with a_hall(tmp_path, accounts(more=per_actor(carried)), **made_of) as hall:
             await hall.up()
             others = {name: hall.actor(name) for name in EVERYBODY - FX}
-            await hall.cluster.lose_node("b1", told=told)
+            await hall.cluster.lose_node("b1", noticed=told)
             if not told:  # the cluster notices only later: until then each of them seems to have crashed
                 await hall.until(lambda s: restarts(s, "fx") == 1, "it is taken for a crash")
                 for one in FX:
                     await hall.cluster.kill(one)
-                hall.cluster.tell_lost("b1")
+                hall.cluster.notice_loss("b1")
             status = await hall.until(
                 lambda s: {states(s)[name] for name in FX} == {"PENDING"}, "there is no other one"
             )
@@ -178,17 +178,17 @@ async def test_a_count_that_was_taken_back_is_taken_back_for_the_next_supervisor
         run = Run("one", {}, hall.clock())
         hall.new_supervisor(run)
         await hall.up()
-        await hall.cluster.lose_node("b1", told=False)
+        await hall.cluster.lose_node("b1", noticed=False)
         await hall.until(lambda s: restarts(s, "fx") == 1, "it is taken for a crash")
         hall.cluster.add_node(NODE_B2)
-        hall.cluster.tell_lost("b1")
+        hall.cluster.notice_loss("b1")
         await hall.until(lambda s: s["status"] == "SUCCESS" and on_nodes(s)["fx"] == "b2", "it moved")
         await hall.cluster.kill(SUPERVISOR)
         hall.new_supervisor(run)
         status = await hall.until(lambda s: s["supervisor"]["restarts"] == 1 and s["status"] == "SUCCESS", "it is back")
         assert restarts(status, "fx") == 0
-        told = [record for record in _records(hall) if record.event.payload.get("actor") == "fx"]
-        assert sum(restarts_told(one.event.payload) for one in told if one.event.type is EventType.ACTOR_RESTARTED) == 0
+        of_fx = [record.event for record in _records(hall) if record.event.payload.get("actor") == "fx"]
+        assert sum(counted_restarts(one.payload) for one in of_fx if one.type is EventType.ACTOR_RESTARTED) == 0
 
 
 @virtual_time

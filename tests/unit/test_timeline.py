@@ -33,7 +33,7 @@ def test_a_drift_is_believed_told_and_corrected_in_this_order() -> None:
         desk.look(slice_at(second, [pos(150)]))
     line = story(desk)
     assert quantities(line.believed) == [0, 100, 150]
-    assert 150 in quantities(line.told)
+    assert 150 in quantities(line.reported)
     assert quantities(line.corrected) == [150]
 
 
@@ -42,7 +42,7 @@ def test_a_position_that_the_book_never_had_is_believed_to_be_nothing_and_told()
     desk.look(slice_at(1))
     desk.look(slice_at(2, [pos(-50)]))
     line = story(desk)
-    assert (quantities(line.believed), quantities(line.told), line.corrected) == ([0], [-50], [])
+    assert (quantities(line.believed), quantities(line.reported), line.corrected) == ([0], [-50], [])
 
 
 def test_a_story_that_begins_in_the_middle_begins_with_what_the_book_held_then() -> None:
