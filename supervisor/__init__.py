@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from supervisor.changes.requests import ChangeRefused
     from supervisor.changes.transaction import ChangeNotMade
     from supervisor.client.aio import AsyncHandle
-    from supervisor.client.blocking import Handle, Instrument, Venue, connect
+    from supervisor.client.blocking import Handle, Instrument, Venue
     from supervisor.client.breaks import BreakNotChanged
+    from supervisor.client.connecting import connect
     from supervisor.client.features import PositionFeatures
     from supervisor.client.instrument import AsyncInstrument, AsyncVenue
-    from supervisor.client.processes import NotRunning
     from supervisor.client.reports import FillReport, OrderReport, PositionReport
     from supervisor.client.starting import start
     from supervisor.config.errors import ConfigurationError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         NotAnswered,
         NotConnected,
         NotRecorded,
+        NotRunning,
         NotStarted,
         RayConflict,
         UnknownName,
@@ -77,12 +78,12 @@ _HOMES = {
     "FillReport": "client.reports",
     "Handle": "client.blocking",
     "Instrument": "client.blocking",
-    "NotRunning": "client.processes",
+    "NotRunning": "errors",
     "OrderReport": "client.reports",
     "PositionFeatures": "client.features",
     "PositionReport": "client.reports",
     "Venue": "client.blocking",
-    "connect": "client.blocking",
+    "connect": "client.connecting",
     "start": "client.starting",
     **dict.fromkeys(_ERRORS, "errors"),
 }

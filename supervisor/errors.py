@@ -9,6 +9,18 @@ if TYPE_CHECKING:
     from actors.book.trading_permission import Halted
 
 
+class NotRunning(Exception):
+    """No supervisor was found. ``looked_for`` is where, ``remedy`` how to start one."""
+
+    def __init__(self, looked_for: str, remedy: str) -> None:
+        super().__init__(looked_for, remedy)
+        self.looked_for = looked_for
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"no supervisor is running: {self.looked_for}. {self.remedy}"
+
+
 class HandleError(Exception):
     """The base of all of them."""
 

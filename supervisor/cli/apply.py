@@ -10,8 +10,9 @@ from supervisor.changes.requests import ChangeRefused
 from supervisor.changes.transaction import ChangeNotMade
 from supervisor.cli.console import Failure, console, print_json
 from supervisor.client.changes import WAIT_S, Changes
-from supervisor.client.processes import NotRunning, Running, find
+from supervisor.client.processes import Running, find
 from supervisor.config.models import Configuration
+from supervisor.errors import NotRunning
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED
 
 

@@ -189,7 +189,8 @@ def replay(
 def _verified_now(configuration: Configuration, account: str, instrument: str) -> str | None:
     """When the running supervisor last verified the book against its broker; ``None`` where none answers, or the book
     is not verified now."""
-    from supervisor.client.processes import NotRunning, find
+    from supervisor.client.processes import find
+    from supervisor.errors import NotRunning
 
     try:
         status = find(configuration).status(timeout_s=_ASK_TIMEOUT_S)

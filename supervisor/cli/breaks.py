@@ -303,7 +303,8 @@ def _open(configuration: Configuration | _JournalAlone) -> tuple[list[dict[str, 
     """The open breaks, and whether they are from a running supervisor."""
     from actors.runtime.ports import CallError
     from supervisor.cli.break_history import open_in_journal
-    from supervisor.client.processes import NotRunning, find
+    from supervisor.client.processes import find
+    from supervisor.errors import NotRunning
 
     if isinstance(configuration, _JournalAlone):
         return open_in_journal(configuration), False
@@ -319,7 +320,8 @@ def _check_known(config: Path | None, file: Path | None, account: str | None, in
     from actors.runtime.ports import CallError
     from supervisor.cli.audit_selection import check_known, reading, source
     from supervisor.cli.console import load_place
-    from supervisor.client.processes import NotRunning, find
+    from supervisor.client.processes import find
+    from supervisor.errors import NotRunning
 
     running: Any = {}
     if file is None:

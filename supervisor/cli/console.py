@@ -150,9 +150,9 @@ def explain(error: BaseException, *, verbose: bool) -> int:
     from actors.journal.types import JournalError
     from actors.runtime.ports import CallError
     from brokers.errors import BrokerError
-    from supervisor.client.processes import AlreadyRunning, NoNode, NotRunning, OpenCluster
+    from supervisor.client.processes import AlreadyRunning, NoNode, OpenCluster
     from supervisor.config.errors import ConfigurationError
-    from supervisor.errors import HandleError
+    from supervisor.errors import HandleError, NotRunning
 
     match error:
         case Failure():

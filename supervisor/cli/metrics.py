@@ -19,8 +19,9 @@ from prometheus_client.registry import Collector
 
 from actors.runtime.ports import CallError
 from supervisor.cli.console import Failure
-from supervisor.client.processes import NotRunning, Running, find
+from supervisor.client.processes import Running, find
 from supervisor.config.models import Configuration
+from supervisor.errors import NotRunning
 from supervisor.presentation.json_contract import EXIT_OK
 from supervisor.presentation.metrics import families
 

@@ -19,8 +19,9 @@ from actors.runtime.ports import CallError
 from supervisor.cli import signals
 from supervisor.cli.console import Failure, check_names, console, print_json, say, selected
 from supervisor.client import run_file
-from supervisor.client.processes import NotRunning, Running, find
+from supervisor.client.processes import Running, find
 from supervisor.config.models import Configuration
+from supervisor.errors import NotRunning
 from supervisor.presentation import json_contract
 from supervisor.presentation.json_contract import EXIT_OK, EXIT_UNVERIFIED
 

@@ -16,8 +16,9 @@ from supervisor.cli.audit_selection import Source, past, reading, source
 from supervisor.cli.audit_verify import verified
 from supervisor.cli.break_history import open_breaks
 from supervisor.cli.console import Failure, load_place, print_json, say, write_out
-from supervisor.client.processes import NotRunning, find
+from supervisor.client.processes import find
 from supervisor.config.errors import ConfigurationError
+from supervisor.errors import NotRunning
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
 from supervisor.presentation.report import DISCREPANCIES, PROOF_HOLDS, TOLD_OF, Report
 from supervisor.presentation.report_html import page

@@ -31,6 +31,7 @@ from supervisor.cli.screen import View, settled
 from supervisor.cli.session import LET_GO, Ended, Order
 from supervisor.cli.signals import StopSignals
 from supervisor.client import processes
+from supervisor.client.nobody import lives
 from supervisor.client.processes import Started
 from supervisor.config.models import Configuration
 from supervisor.presentation.event_text import Happening, Summaries
@@ -162,7 +163,7 @@ class _Child:
 
         self._show(dashboard=dashboard_url())
         kill = _kill if self._order.configuration.ray.address == "local" else None
-        watch = SupervisorWatch(kill, processes.lives, time.monotonic(), supervisor.bring_back)
+        watch = SupervisorWatch(kill, lives, time.monotonic(), supervisor.bring_back)
         with contextlib.closing(_Events(self._order.configuration)) as events, self._page() as page:
             while not self._stop.is_set():
                 self._reload_if_asked()

@@ -7,7 +7,6 @@ both, and document each method.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -23,7 +22,7 @@ from supervisor.client.books import Book, Order, Positions
 from supervisor.client.breaks import BlockingBreaks
 from supervisor.client.calls import run_blocking
 from supervisor.client.changes import BlockingChanges
-from supervisor.client.connection import DEFAULT_CONFIG, Connection, open_connection
+from supervisor.client.connection import Connection
 from supervisor.client.events import EventStream
 from supervisor.client.features import PositionFeatures
 from supervisor.client.instrument import (
@@ -45,30 +44,7 @@ from supervisor.presentation.json_contract import halted_scopes
 if TYPE_CHECKING:
     from supervisor.supervision.draining import Drained
 
-CONNECT_TIMEOUT_S = 15.0
 _REPR_TIMEOUT_S = 0.5
-
-
-def connect(
-    config: str | os.PathLike[str] | None = DEFAULT_CONFIG,
-    *,
-    address: str | None = None,
-    namespace: str | None = None,
-    timeout_s: float = CONNECT_TIMEOUT_S,
-    strategy: str | None = None,
-) -> Handle:
-    """The running supervisor that holds a configuration's journal, found by the run file beside it.
-
-    Only ``ray`` and ``journal`` of the configuration are read, so that no secret of an account is needed. Without a
-    configuration (``None``, or no file of the default name) it is the only supervisor of ``namespace`` in this
-    machine's Ray cluster. ``address`` is host:port of a cluster, for another machine. Raises
-    :class:`~supervisor.client.processes.NotRunning`, which says where it looked and how to start a supervisor;
-    :class:`~supervisor.errors.RayConflict` where Ray in this process is connected to another cluster, or was imported
-    with other settings; and ``ConfigurationError``. ``strategy`` names the user of this handle: the journal keeps it
-    with every report and request made through it. It may be called any number of times; close each handle, best with a
-    ``with`` block.
-    """
-    return Handle(open_connection(config, address, namespace, timeout_s, strategy))
 
 
 class Handle(BlockingChanges):

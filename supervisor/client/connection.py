@@ -7,13 +7,10 @@ to once, shared by all handles, and left by the last handle unless the program i
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,25 +18,30 @@ from typing import TYPE_CHECKING
 from actors.book.trading_permission import Permission
 from actors.names import SUPERVISOR
 from actors.runtime import ray_environment
+from actors.runtime.cluster_probe import answers, is_address, listens
 from actors.runtime.ports import ActorUnavailable, CallError
 from actors.runtime.ray_environment import Address
 from supervisor.client import arguments, run_file
 from supervisor.client.calls import AwaitingPort, BlockingPort, Port, call_with_retry, run_blocking
-from supervisor.client.link import Link, outliving_the_cluster, reach, without_advice
-from supervisor.client.processes import NotRunning, lives
-from supervisor.errors import NotConnected, RayConflict
+from supervisor.client.link import Link, outliving_the_cluster, without_advice
+from supervisor.client.nobody import (
+    DEFAULT_CONFIG,
+    NO_CLUSTER,
+    REMEDY,
+    REMEDY_OF_ADDRESS,
+    clusters_of_this_machine,
+    lives,
+    owners_of_others,
+)
+from supervisor.errors import NotConnected, NotRunning, RayConflict
 
 if TYPE_CHECKING:
     from supervisor.client.run_file import RunFile
     from supervisor.config.models import Configuration
 
-DEFAULT_CONFIG = "config/accounts.yaml"
 DEFAULT_NAMESPACE = "reconciliation"
 PATIENCE_S = 1.5
 """How long to wait for a supervisor where only the address of a cluster suggests one."""
-_REMEDY = "Start one with: python -m supervisor start {}"
-_REMEDY_OF_ADDRESS = "Give the host:port of the cluster that it runs on, or leave address out"
-_HIGHEST_PORT = 65_535
 
 _lock = threading.Lock()
 _link: Link | None = None
@@ -154,7 +156,7 @@ def open_connection(
         if given_name is not None:
             arguments.name(key, given_name)
     arguments.seconds("timeout_s", timeout_s)
-    remedy = _REMEDY.format(config or DEFAULT_CONFIG) if address is None else _REMEDY_OF_ADDRESS
+    remedy = REMEDY.format(config or DEFAULT_CONFIG) if address is None else REMEDY_OF_ADDRESS
     looked_for = []
     given = None if config is None else os.path.abspath(config)
     asked = Asked(given, address, namespace, timeout_s, strategy)
@@ -237,14 +239,13 @@ def _places(
             raise NotRunning(looked_for, remedy)
         looked_for += "; "
     connected = _connected_to()
-    clusters = [connected] if connected is not None else _clusters_of_this_machine()
-    if not clusters and (others := _owners_of_others()):
+    clusters = [connected] if connected is not None else clusters_of_this_machine()
+    if not clusters and (others := owners_of_others()):
         owners = ", ".join(others)
         not_ours = f"{looked_for}the Ray cluster on this machine belongs to {owners}, and no other user has its token"
         raise NotRunning(not_ours, f"Run this as {owners}")
     if not clusters:
-        found_none = "no Ray cluster runs on this machine, and RAY_ADDRESS is not set to one"
-        raise NotRunning(looked_for + found_none, remedy)
+        raise NotRunning(looked_for + NO_CLUSTER, remedy)
     return [
         Place(Address(gcs, mode), namespace, f"{looked_for}there is a Ray cluster at {gcs}", None, configuration)
         for gcs in clusters
@@ -264,50 +265,19 @@ def _place_of(configuration: Configuration, namespace: str, mode: str) -> Place 
     return Place(Address(gcs, mode), namespace, named_by, None, configuration)
 
 
-def _clusters_of_this_machine() -> list[str]:
-    """host:port of the clusters that Ray's own ``auto`` would choose from. A loopback cluster needs a setting before
-    Ray is imported, so the clusters must be known before that."""
-    named = os.environ.get("RAY_ADDRESS")
-    if named and named not in ("auto", "local"):
-        return [named]
-    found: dict[str, None] = {}
-    for address, of in _local_clusters():
-        if of.stat().st_uid in (os.getuid(), os.geteuid()):
-            found[address] = None
-    if not found and not _owners_of_others():
-        with contextlib.suppress(OSError):
-            current = Path(tempfile.gettempdir(), "ray", "ray_current_cluster").read_text(encoding="utf-8").strip()
-            found |= {current: None} if current else {}
-    return list(found)
-
-
-def _owners_of_others() -> list[str]:
-    """The other users who have a cluster on this machine."""
-    ours = (os.getuid(), os.geteuid())
-    return sorted({run_file.owner_of(of) for _, of in _local_clusters() if of.stat().st_uid not in ours})
-
-
-def _local_clusters() -> Iterator[tuple[str, Path]]:
-    """Each cluster's host:port, from a process of it, with that process's folder."""
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            for address in re.findall(r"--gcs-address=([^\0]+:\d+)", command.read_text(errors="replace")):
-                yield address, command.parent
-
-
 def _check_somebody_may_be_there(place: Place, remedy: str, timeout_s: float) -> None:
-    """Check with a socket, at once, that anything listens: Ray itself takes half a minute or more to notice."""
+    """Check, before Ray is imported, that something listens there and answers: Ray itself takes minutes to notice."""
     if _connected_to() == place.cluster.gcs:
         return
     run, configuration = place.run, place.configuration
     gone = f"{place.named_by}, which does not answer. If it was killed, start it again"
     if run is not None and configuration is not None and configuration.ray.address == "local" and not lives(run.pid):
         raise NotRunning(f"{place.named_by}, which has ended", remedy)
-    host, _, port = place.cluster.gcs.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) <= _HIGHEST_PORT:
+    if not is_address(place.cluster.gcs):
         raise NotRunning(f"{place.cluster.gcs!r} is not the host:port of a Ray cluster", remedy)
     try:
-        reach(place.cluster.gcs, timeout_s)
+        listens(place.cluster.gcs, timeout_s)
+        answers(place.cluster.gcs, timeout_s)
     except OSError as error:
         raise NotRunning(f"{gone} ({error.strerror or error})", remedy) from None
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from types import TracebackType
 
 from loguru import logger
 
+from actors.runtime.cluster_probe import listens
 from actors.runtime.ports import CallError
 
 _WAIT_FOR_EVER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "2147483"}
@@ -100,7 +100,7 @@ class Link:
         refused, heard_s = 0, time.monotonic()
         while not self._ended.wait(_LOOK_EVERY_S):
             try:
-                reach(self.gcs, _LOOK_TIMEOUT_S)
+                listens(self.gcs, _LOOK_TIMEOUT_S)
             except ConnectionRefusedError:
                 refused += 1
             except OSError:
@@ -141,12 +141,6 @@ class _Call:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._link.end()
-
-
-def reach(gcs: str, timeout_s: float) -> None:
-    """Check that host:port accepts connections. Raises ``OSError``."""
-    host, _, port = gcs.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
 
 
 @contextlib.contextmanager

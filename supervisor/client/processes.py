@@ -20,6 +20,7 @@ from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
 from actors.runtime import ray_environment
+from actors.runtime.cluster_probe import ANSWERS_WITHIN_S, answers, is_address, listens
 from actors.runtime.nodes import nowhere
 from actors.runtime.ports import CallError, CallTimeout
 from actors.runtime.ray_environment import Address
@@ -28,9 +29,11 @@ from supervisor.changes.requests import Change
 from supervisor.client import run_file
 from supervisor.client.calls import BlockingPort, run_blocking
 from supervisor.client.local_door import DoorClient
+from supervisor.client.nobody import lives
 from supervisor.client.run_file import RunFile
 from supervisor.client.supervisor_client import ANSWER_TIMEOUT_S, SupervisorClient
 from supervisor.config.models import Configuration
+from supervisor.errors import NotRunning
 from supervisor.supervision import local_door
 from supervisor.supervision.local_door import Door
 
@@ -43,18 +46,6 @@ if TYPE_CHECKING:
 GONE_FOR_S = 2.0
 """A supervisor that is gone this long while its run file remains was not stopped."""
 _LOOKED_UP_WITHIN_S = 3.0
-
-
-class NotRunning(Exception):
-    """No supervisor was found. ``looked_for`` is where, ``remedy`` how to start one."""
-
-    def __init__(self, looked_for: str, remedy: str) -> None:
-        super().__init__(looked_for, remedy)
-        self.looked_for = looked_for
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"no supervisor is running: {self.looked_for}. {self.remedy}"
 
 
 class AlreadyRunning(Exception):
@@ -269,6 +260,11 @@ def reach(run: RunFile, named_by: str, *, local: bool, by_cluster: bool = False)
         else:
             return running
     try:
+        listens(run.address, ANSWERS_WITHIN_S)
+        answers(run.address, ANSWERS_WITHIN_S)
+    except OSError as error:
+        raise gone from error
+    try:
         ray_environment.prepare(run.cluster)
         from actors.runtime import ray_backend
 
@@ -294,6 +290,8 @@ def started(
     """
     _refuse_a_second(configuration)
     address = configuration.ray.address
+    if is_address(address):
+        _answers(address)
     ray_environment.prepare(None if address == "local" else Address(address, os.environ.get("RAY_AUTH_MODE", "token")))
     from actors.runtime import ray_backend
 
@@ -327,6 +325,16 @@ def started(
                 end(configuration, running, on_step)
     finally:
         ray_backend.leave()
+
+
+def _answers(address: str) -> None:
+    """Raise ``ConnectionError`` where the configured cluster does not answer, which Ray notices after minutes."""
+    try:
+        listens(address, ANSWERS_WITHIN_S)
+        answers(address, ANSWERS_WITHIN_S)
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise ConnectionError(f"the Ray cluster at {address} does not answer: {found}") from None
 
 
 def end(configuration: Configuration, running: Running, on_step: Callable[[str], None]) -> None:
@@ -377,14 +385,3 @@ def _refuse_a_second(configuration: Configuration) -> None:
     except JournalError:
         # It cannot be written now. The system starts all the same, reports that, and goes on when it can be.
         return
-
-
-def lives(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

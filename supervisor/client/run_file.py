@@ -12,12 +12,14 @@ import os
 import pwd
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from actors.runtime.ray_environment import Address
 from brokers.kit.whole_file import write_whole
-from supervisor.config.models import Configuration
-from supervisor.supervision import local_door
-from supervisor.supervision.local_door import Door
+
+if TYPE_CHECKING:
+    from supervisor.config.models import Configuration
+    from supervisor.supervision.local_door import Door
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class RunFile:
         """The supervisor's local socket, if it has one."""
         if self.door is None or self.token is None:
             return None
+        from supervisor.supervision.local_door import Door
+
         return Door(self.door, bytes.fromhex(self.token))
 
     @property
@@ -83,8 +87,13 @@ def write(configuration: Configuration, run: RunFile) -> Path:
 
 def read(configuration: Configuration) -> RunFile | None:
     """The run file, if there is a readable one."""
+    return read_from(path_of(configuration))
+
+
+def read_from(path: Path) -> RunFile | None:
+    """The run file at a path, if there is a readable one."""
     try:
-        said = json.loads(path_of(configuration).read_text(encoding="utf-8"))
+        said = json.loads(path.read_text(encoding="utf-8"))
         return RunFile(
             str(said["address"]),
             said["auth_mode"],
@@ -102,7 +111,11 @@ def read(configuration: Configuration) -> RunFile | None:
 
 def of_another(configuration: Configuration) -> str | None:
     """The owner of a run file that this user may not read; ``None`` where it may, or there is none."""
-    path = path_of(configuration)
+    return of_another_at(path_of(configuration))
+
+
+def of_another_at(path: Path) -> str | None:
+    """The owner of a run file at a path that this user may not read; ``None`` where it may, or there is none."""
     try:
         os.close(os.open(path, os.O_RDONLY))
     except PermissionError:
@@ -125,6 +138,8 @@ def owner_of(path: Path) -> str:
 
 def remove(configuration: Configuration) -> None:
     """Remove the run file and the door that it names; does nothing when there is none."""
+    from supervisor.supervision import local_door
+
     run = read(configuration)
     if run is not None and run.door is not None:
         local_door.remove(run.door)

@@ -6,10 +6,10 @@ import os
 import subprocess
 import sys
 
-from supervisor.client.blocking import Handle, connect
-from supervisor.client.connection import DEFAULT_CONFIG
-from supervisor.client.processes import NotRunning
-from supervisor.errors import NotStarted
+from supervisor.client.blocking import Handle
+from supervisor.client.connecting import connect
+from supervisor.client.nobody import DEFAULT_CONFIG
+from supervisor.errors import NotRunning, NotStarted
 
 START_WITHIN_S = 180.0
 

@@ -12,8 +12,9 @@ from actors.book.break_work import BreakAction, Sides
 from actors.book.trading_permission import Halted
 from actors.runtime.ports import CallError
 from supervisor.changes.asking import Asked, Via, process_words, program_version
-from supervisor.client.processes import NotRunning, Running, find
+from supervisor.client.processes import Running, find
 from supervisor.config.models import Configuration
+from supervisor.errors import NotRunning
 
 ASK_TIMEOUT_S = 3.0
 T = TypeVar("T")

@@ -36,6 +36,7 @@ from supervisor.client import processes, run_file
 from supervisor.config.loader import load
 from supervisor.config.models import Configuration
 from supervisor.console.users import Role, add
+from supervisor.errors import NotRunning
 from supervisor.supervision import specs
 from tests.cluster.conftest import PATIENCE_S, all_verified
 from tests.unit.receivers import WebReceiver, web_receiver
@@ -143,7 +144,7 @@ def until(house: House, holds: Any) -> None:
         assert house.process.poll() is None, (house.directory / "said").read_text()
         try:
             last = status = house.status()
-        except processes.NotRunning as error:
+        except NotRunning as error:
             last = error
         else:
             if holds(status):

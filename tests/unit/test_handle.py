@@ -29,7 +29,6 @@ from supervisor.client.events import EventStream
 from supervisor.client.features import PositionFeatures
 from supervisor.client.instrument import AsyncInstrument, AsyncVenue, FillFields, Named, OrderFields, PositionFields
 from supervisor.client.link import ClusterGone, Link
-from supervisor.client.processes import NotRunning
 from supervisor.client.records import event_types, severity_of
 from supervisor.client.reports import FillReport, OrderReport, PositionReport
 from supervisor.client.run_file import NotWritable, RunFile
@@ -40,6 +39,7 @@ from supervisor.errors import (
     NotAnswered,
     NotConnected,
     NotRecorded,
+    NotRunning,
     UnknownName,
 )
 from tests.unit.hall import a_hall, states
@@ -277,7 +277,7 @@ def test_what_cannot_name_a_supervisor_is_refused_by_its_argument(
 def test_without_a_configuration_and_a_cluster_both_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("supervisor.client.connection._clusters_of_this_machine", list)
+    monkeypatch.setattr("supervisor.client.connection.clusters_of_this_machine", list)
     with pytest.raises(NotRunning) as caught:
         supervisor.connect()
     assert f"there is no config/accounts.yaml in {tmp_path}; no Ray cluster runs on this machine" in str(caught.value)

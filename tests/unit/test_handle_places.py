@@ -25,11 +25,11 @@ from supervisor.client.blocking import Handle, Instrument
 from supervisor.client.calls import AwaitingPort, BlockingPort
 from supervisor.client.connection import Asked, Connection, Place, open_connection
 from supervisor.client.instrument import AsyncVenue, Named
-from supervisor.client.processes import NotRunning, find
+from supervisor.client.processes import find
 from supervisor.client.run_file import RunFile
 from supervisor.config.loader import load
 from supervisor.config.models import Configuration
-from supervisor.errors import HandleError, NotConnected
+from supervisor.errors import HandleError, NotConnected, NotRunning
 from tests.unit.builders import at
 from tests.unit.hall import Hall, a_hall
 from tests.unit.handle_cases import FILL, LINK
