@@ -2,7 +2,8 @@
 
 The laws of this module: only the configuration's ``ray`` and ``journal`` are read, so that no secret of an account is
 needed; it does not wait where there clearly is no supervisor; Ray, which allows one connection a process, is connected
-to once, shared by all handles, and left by the last handle unless the program itself had connected it.
+to once, shared by all handles, and left by the last handle unless the program itself had connected it; when the cluster
+has ended, each handle looks for the supervisor's next start in a thread of its own, and no call waits for that.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from loguru import logger
 
 from actors.book.trading_permission import Permission
 from actors.names import SUPERVISOR
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from supervisor.config.models import Configuration
 
 DEFAULT_NAMESPACE = "reconciliation"
+_LOOK_EVERY_S = 0.5
+_RENEWED_WITHIN_S = 3.0
 PATIENCE_S = 1.5
 """How long to wait for a supervisor where only the address of a cluster suggests one."""
 
@@ -100,7 +105,7 @@ class Connection:
         self.permissions: dict[str, tuple[float, Permission]] = {}
         self._blocking = blocking
         self._awaiting = awaiting
-        self._closed = False
+        self._closed = threading.Event()
         self._pid = os.getpid()
 
     def __reduce__(self) -> tuple[Callable[..., Connection], tuple[object, ...]]:
@@ -125,22 +130,53 @@ class Connection:
     @property
     def closed(self) -> bool:
         """Whether this handle has been closed."""
-        return self._closed
+        return self._closed.is_set()
 
     def check_open(self) -> None:
         """Raise :class:`NotConnected` once closed, and in a forked process."""
         if os.getpid() != self._pid:
             raise NotConnected(_fork_words(self._pid))
-        if self._closed:
+        if self._closed.is_set():
             raise NotConnected("this handle was closed. Call supervisor.connect() again")
 
     def close(self) -> None:
         """Release this share. May be called twice."""
         with _lock:
-            if not self._closed:
-                self._closed = True
+            if not self._closed.is_set():
+                self._closed.set()
                 if os.getpid() == self._pid:  # the connection is the parent's
+                    self._link.forget(self.renew)
                     self._link.leave()
+
+    def renew(self) -> None:
+        """The cluster has gone: look for the supervisor's next start, in a thread, until it is found or this handle is
+        closed."""
+        if self.place.asked is not None:
+            threading.Thread(
+                target=self._look, args=(self.place.asked,), name="supervisor-renewal", daemon=True
+            ).start()
+
+    def _look(self, asked: Asked) -> None:
+        while not self._closed.wait(_LOOK_EVERY_S):
+            if not _may_be_back(self.place):
+                continue
+            within_s = min(asked.timeout_s, _RENEWED_WITHIN_S)
+            try:
+                found = open_connection(asked.config, asked.address, asked.namespace, within_s, asked.strategy, self)
+            except Exception as error:  # noqa: BLE001 - whatever keeps it away: it is tried again until this is closed
+                logger.debug("the supervisor is not there yet: {}", error)
+            else:
+                logger.info("the supervisor runs again: {}", found.place.named_by)
+                return
+
+    def take(self, place: Place, link: Link, blocking: BlockingPort, awaiting: AwaitingPort) -> None:
+        """Go on with the supervisor that was found. With ``_lock``."""
+        if self._closed.is_set():
+            link.leave()
+            raise NotConnected("this handle was closed")
+        self.place = place
+        self._link, self._blocking, self._awaiting = link, blocking, awaiting
+        self.permissions.clear()
 
 
 def open_connection(
@@ -149,9 +185,11 @@ def open_connection(
     namespace: str | None,
     timeout_s: float,
     strategy: str | None = None,
+    again: Connection | None = None,
 ) -> Connection:
-    """Connect to the running supervisor, on behalf of ``strategy``. Raises :class:`NotRunning`, which says where it
-    looked, :class:`RayConflict`, and ``ConfigurationError`` for a configuration that cannot be read."""
+    """Connect to the running supervisor, on behalf of ``strategy``; or connect ``again``. Raises :class:`NotRunning`,
+    which says where it looked, :class:`RayConflict`, and ``ConfigurationError`` for a configuration that cannot be
+    read."""
     for key, given_name in (("address", address), ("namespace", namespace), ("strategy", strategy)):
         if given_name is not None:
             arguments.name(key, given_name)
@@ -167,19 +205,28 @@ def open_connection(
             _link.settle()
         for place in _places(config, address, namespace, remedy):
             try:
-                return _open(replace(place, asked=asked, strategy=strategy), remedy, timeout_s)
+                return _open(replace(place, asked=asked, strategy=strategy), remedy, timeout_s, again)
             except NotRunning as error:
                 looked_for.append(error.looked_for)
     raise NotRunning("; ".join(looked_for), remedy)
 
 
-def _open(place: Place, remedy: str, timeout_s: float) -> Connection:
+def _may_be_back(place: Place) -> bool:
+    """Whether a run file may name another start than the one that has ended; without one, whether there is one must be
+    tried."""
+    if place.run is None or place.configuration is None:
+        return True
+    run = run_file.read(place.configuration)
+    return run is not None and lives(run.pid)
+
+
+def _open(place: Place, remedy: str, timeout_s: float, again: Connection | None) -> Connection:
     _check_somebody_may_be_there(place, remedy, timeout_s)
     link = _join(place, remedy)
     from actors.runtime.ray_backend import AwaitingClient, Client
 
     blocking = BlockingPort(Client(place.namespace), link)
-    connection = Connection(place, link, blocking, AwaitingPort(AwaitingClient(place.namespace), link))
+    awaiting = AwaitingPort(AwaitingClient(place.namespace), link)
     try:
         run_blocking(_answers(blocking, timeout_s, PATIENCE_S if place.run is None else timeout_s))
     except CallError as error:
@@ -189,7 +236,12 @@ def _open(place: Place, remedy: str, timeout_s: float) -> Connection:
     except BaseException:
         link.leave()
         raise
-    return connection
+    if again is None:
+        again = Connection(place, link, blocking, awaiting)
+    else:
+        again.take(place, link, blocking, awaiting)
+    link.when_gone(again.renew)
+    return again
 
 
 async def _answers(port: Port, timeout_s: float, patience_s: float) -> None:

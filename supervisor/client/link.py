@@ -4,8 +4,8 @@ Ray ends a process whose cluster has gone: after a minute it calls exit, and unt
 outlive its supervisor.
 
 The laws of this module: Ray is set to wait for ever instead; a cluster that has gone is noticed within seconds, every
-later call fails at once with an error that says so, and Ray is left as soon as no call is running. A connection that
-the program made itself is never ended here.
+later call fails at once with an error that says so, and Ray is left as soon as no call is running; then whoever joined
+is told, so that it can look for a new one. A connection that the program made itself is never ended here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from loguru import logger
@@ -29,13 +29,16 @@ _WAIT_FOR_EVER = {"RAY_gcs_rpc_server_reconnect_timeout_s": "2147483"}
 _LOOK_EVERY_S = 0.5
 _LOOK_TIMEOUT_S = 2.0
 _REFUSED_TIMES = 3
+_FINDS_IT = "This handle finds the supervisor when it runs again"
+_CONNECT_AGAIN = "Connect again once the supervisor runs"
 _LEAVE_WITHIN_S = 20.0
 _SILENT_S = 60.0
 """A machine that cannot be reached may come back; one that refuses has no cluster any more."""
 
 
 class ClusterGone(CallError):
-    """The cluster has ended, and with it the supervisor: connect again when it runs."""
+    """The cluster has ended, and with it the supervisor. The handle finds the next one by itself when that runs, unless
+    the program had connected Ray itself."""
 
 
 class Link:
@@ -49,6 +52,7 @@ class Link:
         self._gone = False
         self._left = False
         self._lock = threading.Lock()
+        self._told: list[Callable[[], None]] = []
         self._ended = threading.Event()
         self._done = threading.Event()
         threading.Thread(target=self._watch, name="supervisor-link", daemon=True).start()
@@ -62,6 +66,20 @@ class Link:
         """One more handle."""
         with self._lock:
             self._users += 1
+
+    def when_gone(self, tell: Callable[[], None]) -> None:
+        """Call this, from a thread of the link's, when the cluster has gone and this process leaves it; at once where
+        it has gone already."""
+        with self._lock:
+            gone = self._gone
+            self._told.append(tell)
+        if gone and self._ours:
+            tell()
+
+    def forget(self, tell: Callable[[], None]) -> None:
+        """Call this no more."""
+        with self._lock:
+            self._told = [one for one in self._told if one != tell]
 
     def leave(self) -> None:
         """One handle less; the last one ends the connection, if it is ours."""
@@ -85,7 +103,8 @@ class Link:
         """A call begins."""
         with self._lock:
             if self._gone:
-                found = f"the Ray cluster at {self.gcs} has ended. Connect again once the supervisor runs"
+                remedy = _FINDS_IT if self._ours else _CONNECT_AGAIN
+                found = f"the Ray cluster at {self.gcs} has ended. {remedy}"
                 raise ClusterGone(actor, method, found)
             self._calls += 1
 
@@ -109,8 +128,12 @@ class Link:
                 refused, heard_s = 0, time.monotonic()
             if refused >= _REFUSED_TIMES or time.monotonic() - heard_s > _SILENT_S:
                 logger.warning("the Ray cluster at {} has ended, and the supervisor with it", self.gcs)
-                self._gone = True
+                with self._lock:
+                    self._gone = True
+                    told = tuple(self._told) if self._ours else ()
                 self._leave()
+                for tell in told:
+                    tell()
                 return
 
     def _leave(self) -> None:

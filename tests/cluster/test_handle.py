@@ -424,10 +424,22 @@ def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scen
         """
     )
     assert gone[0] is False
-    assert "has ended. Connect again once the supervisor runs" in gone[1]
+    assert "has ended. This handle finds the supervisor when it runs again" in gone[1]
     assert "Report the same again" in gone[2], "a strategy outlives its supervisor, and is told"
     scene.start()
-    scene.second.connect()
+    again = scene.second.run(
+        """
+        deadline_s = time.monotonic() + 30
+        while True:
+            try:
+                return sup.status().status, asyncio.run(sup.aio.status()).status
+            except supervisor.NotAnswered:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.1)
+        """
+    )
+    assert again == ["SUCCESS", "SUCCESS"], "it finds the new start by itself"
 
     assert scene.second.run(look) == before
     assert scene.second.run(report) == [False, False], "what was told before is no news"
