@@ -79,10 +79,14 @@ class Completeness(StrEnum):
     UNSUPPORTED = "UNSUPPORTED"
 
 
+PROVISIONAL = "/"
+"""What a provisional broker_order_id has in it, and no other."""
+
+
 def is_provisional(broker_order_id: str | None) -> bool:
     """Whether a broker_order_id is valid for one session of the broker only: IB's client and order id, ``17/4``, as
     long as an order has no permId. After a restart it may be another order's, so the client's id decides then."""
-    return broker_order_id is not None and "/" in broker_order_id
+    return broker_order_id is not None and PROVISIONAL in broker_order_id
 
 
 class LegScheme(StrEnum):

@@ -135,7 +135,11 @@ class Book:
 
     def find_order_by_ticket(self, ticket: str | int) -> BookOrder | None:
         """The order with this broker_order_id (an MT5 order ticket)."""
-        key = self._by_broker_id.get(str(ticket))
+        return self.order_of_id(str(ticket))
+
+    def order_of_id(self, broker_order_id: str) -> BookOrder | None:
+        """The order with this broker_order_id."""
+        key = self._by_broker_id.get(broker_order_id)
         return self.orders.get(key) if key is not None else None
 
     def find_order(self, broker_order_id: str | None, client_order_id: str | None) -> BookOrder | None:

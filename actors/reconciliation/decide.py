@@ -163,6 +163,8 @@ def _unreadable_rows(work: ReconciliationPass) -> None:
     sections: tuple[Section[AnyRow], ...] = (slice_.positions, slice_.orders, slice_.fills)
     for section in sections:
         ours = [(place, one) for place, one in enumerate(problems_of(section)) if one.instrument == slice_.instrument]
+        if not ours:
+            continue
         for key, problem in unreadable_keys(ours[:PROBLEMS_AT_MOST]).items():
             _unreadable(work, key, problem.text)
         if len(ours) > PROBLEMS_AT_MOST:

@@ -16,7 +16,7 @@ from actors.book.book import ENDED_ORDERS_KEPT_FOR, Book
 from actors.book.orders import BookOrder
 from actors.reconciliation.reconciliation_pass import ReconciliationPass
 from brokers.clocks import BrokerTime, ahead_of_ours, broker_time
-from brokers.model import Complete, Fill, Order, Partial, Section, is_provisional, rows_of
+from brokers.model import PROVISIONAL, Complete, Fill, Order, Partial, Section, is_provisional, rows_of
 
 CLOCK_SKEW = timedelta(minutes=1)
 """How far a broker's clock and ours may differ, beyond the difference that a snapshot shows."""
@@ -69,8 +69,8 @@ def _named(row: Row, whole: dict[str, str]) -> Row:
 def order_of_row(work: ReconciliationPass, row: Order) -> BookOrder | None:
     """The book's order that a row shows; ``None`` if the book does not have it. With the same broker_order_id it is the
     same order, whatever else the row contains."""
-    order = work.book.find_order_by_ticket(row.broker_order_id)
-    if order is None or is_provisional(row.broker_order_id):
+    order = work.book.order_of_id(row.broker_order_id)
+    if order is None or PROVISIONAL in row.broker_order_id:  # as is_provisional; each row of each look comes here
         order = by_broker_id(work.book, row)
     if order is not None:
         return None if work.order_ids_recur and _of_another_day(work, order, row.submitted_at) else order

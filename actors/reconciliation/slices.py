@@ -41,7 +41,7 @@ def settle_growing(work: ReconciliationPass) -> None:
     """Give rows of orders that are still growing the ordered quantity, and a working status."""
     section = work.slice.orders
     answered = [answer.order for answer in work.slice.answers if answer.order is not None]
-    if not any(row.growing for row in (*rows_of(section), *answered)):
+    if not [row for rows in (rows_of(section), answered) for row in rows if row.growing]:
         return
     if isinstance(section, Complete | Partial):
         section = replace(section, rows=tuple(_as_ordered(work, row) for row in section.rows))
