@@ -85,14 +85,14 @@ HOW_IT_ENDS: Mapping[DiscrepancyType, str] = MappingProxyType(
         _T.STALE_ORDER: "its order ended, was filled or is younger than a changed stale_order_s" + _QUESTION,
         _T.ORDER_REJECTED: _ORDER + _QUESTION,
         _T.DUPLICATE_ORDER: "one of the two no longer works" + _QUESTION,
-        _T.OVERFILL: "COMPLETE orders show it as no more than filled, or no more" + _QUESTION,
+        _T.OVERFILL: "COMPLETE orders show it without an excess, or no longer show it" + _QUESTION,
         _T.MISSED_FILL: "the fill is applied, or the order it was missed of is in step or gone" + _QUESTION,
-        _T.STALE_DATA: "positions and orders were read anew; lost fills: everything else is in step",
+        _T.STALE_DATA: "positions and orders were read again; lost fills: everything else is in step",
         _T.MALFORMED_DATA: "its row is no longer among the unreadable ones, whatever happens to others" + _QUESTION,
         _T.UNMANAGED_INSTRUMENT: "it is configured, ignored, or COMPLETE sections show nothing of it",
         _T.OPPOSITE_LEGS: "one of the two legs is gone, or the broker names its legs otherwise",
         _T.UNPROTECTED: "its leg is covered, is gone, or is no longer watched",
-        _T.OVERSIZED_ORDER: "the orders that close its leg are no more than it holds, or it is not watched any more",
+        _T.OVERSIZED_ORDER: "the orders that close its leg are for no more than it holds, or it is no longer watched",
         _T.BOOK_MISMATCH: "at once: the book is rebuilt from its journal",
     }
 )

@@ -24,10 +24,10 @@ _AWAITED_KEPT = 5_000
 
 
 class Commissions:
-    """The commissions of one account, over all of its connections. ``told`` maps an execId to amount and currency."""
+    """The commissions of one account, over all of its connections. ``known`` maps an execId to amount and currency."""
 
     def __init__(self, account: str) -> None:
-        self.told: dict[str, tuple[Decimal, str | None]] = {}
+        self.known: dict[str, tuple[Decimal, str | None]] = {}
         self._account = account
         self._awaited: dict[str, Fill] = {}
 
@@ -40,9 +40,9 @@ class Commissions:
             return None
         if amount is None:
             return None
-        self.told[exec_id] = (amount, currency)
-        while len(self.told) > _KEPT:
-            del self.told[next(iter(self.told))]
+        self.known[exec_id] = (amount, currency)
+        while len(self.known) > _KEPT:
+            del self.known[next(iter(self.known))]
         fill = self._awaited.pop(exec_id, None)
         return None if fill is None else replace(fill, commission=amount, commission_currency=currency)
 

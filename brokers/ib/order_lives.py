@@ -37,7 +37,7 @@ _WITHOUT_SUMMER_TIME = frozenset({"EST", "MST", "HST", "GMT"})
 _SPAN = re.compile(r"(?:\d{8}:)?\d{4}-(?:(\d{8}):)?(\d{4})", re.ASCII)
 _ANYWHERE = timedelta(hours=12)
 """How far behind UTC a day can be: it ends there last."""
-_TOLD_AHEAD = timedelta(days=5)
+_KNOWN_AHEAD = timedelta(days=5)
 """TWS names the hours of about a week."""
 _MOMENTS_KEPT = 5_000
 _STILL_LISTED = timedelta(hours=1)
@@ -53,8 +53,8 @@ class Hours:
     zone: ZoneInfo
 
     @classmethod
-    def told(cls, zone: str, trading: str, liquid: str) -> Hours | None:
-        """From the texts of a contract's details; ``None`` where they cannot be read."""
+    def parse(cls, zone: str, trading: str, liquid: str) -> Hours | None:
+        """Parse the texts of a contract's details; ``None`` if they cannot be read."""
         try:
             if zone in _WITHOUT_SUMMER_TIME or not zone:
                 return None
@@ -121,8 +121,8 @@ class Lives:
                 wanted[con_id] = None
         return list(wanted)
 
-    def told(self, section: Section[Order], orders: Iterable[WorkingOrder], now: BrokerTime) -> Section[Order]:
-        """The orders with the ends of their lives."""
+    def with_ends(self, section: Section[Order], orders: Iterable[WorkingOrder], now: BrokerTime) -> Section[Order]:
+        """The orders, each with the time at which it ends."""
         before, self._ends = self._ends, {}
         for order in orders:
             terms = order.terms
@@ -154,7 +154,7 @@ class Lives:
 
     def expiring(self, contracts: Iterable[Contract], now: BrokerTime) -> list[int]:
         """The contracts whose hours have to be requested, because their last day is within what TWS tells ahead."""
-        days = (now - _ANYWHERE).date(), (now + _TOLD_AHEAD).date()
+        days = (now - _ANYWHERE).date(), (now + _KNOWN_AHEAD).date()
         wanted = {one.con_id: one.expiry for one in contracts if one.expiry is not None and one.con_id}
         return [
             con_id

@@ -209,7 +209,7 @@ class Reader:
         await self._session.linked()
         lists = await self._orders_and_executions(self._session.deadline())
         self._session.in_touch()
-        reading = read(lists, self._names, self._errors(), self._commissions.told)
+        reading = read(lists, self._names, self._errors(), self._commissions.known)
         return replace(reading, orders=self._lives.known(reading.orders))
 
     async def open_orders(self) -> Read[WorkingOrder]:
@@ -282,7 +282,7 @@ class Reader:
             self._kept = _Kept(reading.lists, self._session.generation, self._losses, time.monotonic())
 
     def _decoded(self, lists: Lists) -> Reading:
-        reading = self._with_lives(read(lists, self._names, self._errors(), self._commissions.told))
+        reading = self._with_lives(read(lists, self._names, self._errors(), self._commissions.known))
         self.instrument_of = {order.broker_order_id: order.instrument for order in rows_of(reading.orders)}
         return reading
 
@@ -325,7 +325,7 @@ class Reader:
                 continue
             self._names.magnifiers[con_id] = magnifier
             self._names.unsaid.discard(con_id)
-            self._lives.learn(con_id, Hours.told(*wire.contract_hours(row.fields)[1:]))
+            self._lives.learn(con_id, Hours.parse(*wire.contract_hours(row.fields)[1:]))
 
     async def _ask_hours(self, lists: Lists, ends_at: float) -> None:
         """Request the trading hours of contracts whose working orders depend on them, or whose last day is near: a few
@@ -348,7 +348,7 @@ class Reader:
         reading = replace(reading, contracts={name: self._with_end(one) for name, one in reading.contracts.items()})
         if isinstance(working, str):
             return reading
-        return replace(reading, orders=self._lives.told(reading.orders, working.facts, now))
+        return replace(reading, orders=self._lives.with_ends(reading.orders, working.facts, now))
 
     def _with_end(self, facts: ContractFacts) -> ContractFacts:
         if facts.expiry is None or facts.identity is None:
@@ -361,7 +361,7 @@ class Reader:
         held = await self._positions(ends_at)
         executed = await self._executions(ends_at, reading.lists.began_at)
         lists = replace(reading.lists, positions=held, executions=executed)
-        return self._with_lives(read(lists, self._names, self._errors(), self._commissions.told))
+        return self._with_lives(read(lists, self._names, self._errors(), self._commissions.known))
 
     async def _positions(self, ends_at: float) -> Read[Holding] | str:
         found = await self._session.asked(POSITIONS, ends_at)

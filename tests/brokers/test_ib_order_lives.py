@@ -53,14 +53,14 @@ def at(day: int, hour: int, minute: int = 0) -> datetime:
 def test_a_day_order_is_over_at_the_end_of_the_first_session_that_ends(
     hours: SimHours, regular: bool, now: datetime, ends: datetime | None
 ) -> None:
-    told = Hours.told(hours.zone, hours.trading, hours.liquid)
+    told = Hours.parse(hours.zone, hours.trading, hours.liquid)
     assert told is not None
     assert told.end_after(broker_time(now), regular=regular) == ends
 
 
 @pytest.mark.parametrize("zone", ["", "EST", "GMT", "Mars/Olympus", "../etc/passwd"])
 def test_hours_in_a_zone_that_leaves_summer_time_open_tell_nothing(zone: str) -> None:
-    assert Hours.told(zone, NEW_YORK.trading, NEW_YORK.liquid) is None
+    assert Hours.parse(zone, NEW_YORK.trading, NEW_YORK.liquid) is None
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_hours_in_a_zone_that_leaves_summer_time_open_tell_nothing(zone: str) ->
 def test_a_contract_is_traded_for_the_last_time_at_the_end_of_the_last_session_of_its_last_day(
     hours: SimHours, day: int, ends: datetime | None
 ) -> None:
-    told = Hours.told(hours.zone, hours.trading, hours.liquid)
+    told = Hours.parse(hours.zone, hours.trading, hours.liquid)
     assert told is not None
     assert told.last_of(date(2026, 1, day)) == ends
 
@@ -88,17 +88,17 @@ def test_hours_are_wanted_of_contracts_whose_last_day_is_near_and_kept_once_the_
         Contract(number, "XYZ", "OPT", D(100), "XYZ", expiry=date(2026, 1, day)) for number, day in ((1, 6), (2, 30))
     )
     assert lives.expiring([near, far], now) == [1]
-    lives.learn(1, Hours.told(NEW_YORK.zone, NEW_YORK.trading, NEW_YORK.liquid))
+    lives.learn(1, Hours.parse(NEW_YORK.zone, NEW_YORK.trading, NEW_YORK.liquid))
     assert lives.expiring([near, far], now) == []
     assert lives.last_moment(1, date(2026, 1, 6)) == at(7, 1)
-    lives.learn(1, Hours.told("US/Eastern", "20260108:0930-20260108:1600", ""))
+    lives.learn(1, Hours.parse("US/Eastern", "20260108:0930-20260108:1600", ""))
     assert lives.last_moment(1, date(2026, 1, 6)) == at(7, 1)
     assert Lives().expiring([near], broker_time(at(9, 17))) == []
 
 
 @pytest.mark.parametrize("words", ["", "20260105:CLOSED", "soon", "99999999:0900-99999999:9900"])
 def test_hours_that_name_no_close_tell_nothing(words: str) -> None:
-    assert Hours.told("US/Eastern", words, words) is None
+    assert Hours.parse("US/Eastern", words, words) is None
 
 
 @pytest.mark.parametrize(

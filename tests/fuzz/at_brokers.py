@@ -335,7 +335,7 @@ def _ib_row(read: Callable[[Sequence[str]], object], body: bytes) -> None:
 
 def _ib_hours(body: bytes) -> None:
     zone, trading, liquid = [*body.decode(errors="backslashreplace").split("\0"), "", "", ""][:3]
-    hours = Hours.told(zone, trading, liquid)
+    hours = Hours.parse(zone, trading, liquid)
     if hours is not None:
         looks_right(hours.end_after(broker_time(NOW), regular=True))
 
