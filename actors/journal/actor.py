@@ -13,7 +13,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, Unpack, cast
 
 from loguru import logger
 
@@ -66,22 +68,48 @@ class OpenJournal(Protocol):
 
 
 class _Thread:
-    """A thread of its own for blocking work, or so many of them, started when they are first needed."""
+    """A thread of its own for blocking work, started when it is first needed."""
 
-    def __init__(self, name: str, many: int = 1) -> None:
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._many = many
         self._executor: ThreadPoolExecutor | None = None
 
     def __call__(self, work: Callable[[], T], /) -> Awaitable[T]:
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._many, thread_name_prefix=self._name)
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix=self._name)
         return asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def close(self) -> None:
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
+
+
+def _outside(work: Callable[[], T], /) -> Awaitable[T]:
+    """Work that waits for somebody outside, in a thread that no other work and no end of the process waits for."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(cast("T", result))
+
+    def run() -> None:
+        result: T | None = None
+        failed: BaseException | None = None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, failed)
+
+    threading.Thread(target=run, name="audit-publish", daemon=True).start()
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +162,9 @@ class Audit:
         self._monotonic = monotonic
         self._max_batch_events = max_batch_events
         self._open_journal = open_journal or _opening_beside(None if evidence is None else evidence.beside)
-        # One for each place of heads, and one for the time stamp: none waits for another that hangs.
-        outside = 1 + (0 if evidence is None else len(evidence.places))
-        named = {"write": 1, "read": 1, "verify": 1, "publish": outside, "slices": 1}
-        self._threads = [_Thread(f"audit-{name}", many) for name, many in named.items()]
-        self._write, self._read, self._check, self._publish, self._keep = (
-            run_blocking or thread for thread in self._threads
-        )
+        self._threads = [_Thread(f"audit-{name}") for name in ("write", "read", "verify", "slices")]
+        self._write, self._read, self._check, self._keep = (run_blocking or thread for thread in self._threads)
+        self._publish = run_blocking or _outside
         self._journal: Journal | None = None
         self._reader: Journal | None = None
         self._opening: asyncio.Task[Journal] | None = None
@@ -290,6 +314,7 @@ class Audit:
             "waiting": len(self._waiting),
             "head_file_error": None if self._heads is None else self._heads.error,
             "evidence_error": self._evidence_error(),
+            "evidence_caution": None if self._evidence is None else self._evidence.caution,
             "signed_size": None if self._evidence is None else self._evidence.signed_size,
             **self._counts,
             "append_us": round(self._append_s * 1e6),
@@ -300,6 +325,8 @@ class Audit:
         self._closed = True
         while tasks := [task for task in (self._opening, self._writing, self._probing) if task is not None]:
             await asyncio.gather(*tasks, return_exceptions=True)
+        if self._evidence is not None:
+            self._evidence.hurry()
         for beside in (self._noting, self._proving):
             if beside is not None:
                 await asyncio.gather(beside, return_exceptions=True)

@@ -73,6 +73,7 @@ class Evidence:
         self._away: dict[str, str] = {}
         self._told: set[str] = set()
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._no_time = asyncio.Event()
 
     @property
     def signed_size(self) -> int | None:
@@ -85,6 +86,11 @@ class Evidence:
         own = None if self._keeper is None else self._keeper.error
         return "; ".join([*([own] if own else []), *self._away.values()]) or None
 
+    @property
+    def caution(self) -> str | None:
+        """What was not checked when the journal was opened."""
+        return None if self._keeper is None else self._keeper.caution
+
     def begin(self, journal: Journal) -> None:
         """Check a journal against its last signed head, and take the key. Waits for the disk. Raises ``JournalCorrupt``
         where the journal contradicts that head."""
@@ -95,6 +101,8 @@ class Evidence:
         self._keeper = keeper
         if keeper.error is not None:
             self._tell("key", keeper.error)
+        if keeper.caution is not None:
+            logger.warning("{}", keeper.caution)
 
     def due(self) -> bool:
         """Whether it is time for the next work."""
@@ -120,7 +128,17 @@ class Evidence:
                 self._under_way[what] = asyncio.create_task(self._in_words(work))
             else:
                 work.close()  # it hangs, and takes what is due once it does no longer
-        await asyncio.wait(self._under_way.values(), timeout=GIVE_AT_MOST_S)
+        places = asyncio.create_task(asyncio.wait(list(self._under_way.values()), timeout=GIVE_AT_MOST_S))
+        no_time = asyncio.create_task(self._no_time.wait())
+        try:
+            await asyncio.wait({places, no_time}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            places.cancel()
+            no_time.cancel()
+
+    def hurry(self) -> None:
+        """Wait for no place any longer in the work that goes on: the end follows."""
+        self._no_time.set()
 
     async def _in_words(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -130,6 +148,7 @@ class Evidence:
 
     async def end(self, write: RunBlocking, publish: RunBlocking) -> None:
         """The same for the last time, due or not; places that do not answer are not waited for long."""
+        self._no_time.clear()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.work(write, publish), LAST_WORDS_S)
         for task in self._under_way.values():

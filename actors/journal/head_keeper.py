@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from actors.journal.store import Journal
 
 STAMP_EVERY_S: Final = 3600.0
+_ATTEMPTED: Final = "check the journal against its last signed head"
 _CHECKED_AT_MOST: Final = 50_000
 """Records after the last head that opening reads again; a journal that was not signed for long has more."""
 
@@ -61,17 +62,21 @@ class HeadKeeper:
         self.signed_size = 0
         self.stamped_at: datetime | None = None
         self.error: str | None = None
+        self.caution: str | None = None
 
     def begin(self) -> None:
         """Take the key, and check the journal against its last signed head.
 
-        Raises ``JournalCorrupt`` where it contradicts that head; what keeps heads from being signed is in ``error``.
+        Raises ``JournalCorrupt`` where it contradicts that head; what keeps heads from being signed is in ``error``,
+        and what was not checked in ``caution``.
         """
         last = self._journal.with_connection(self._last_head)
         self._take_key()
-        if last is not None:
-            self._journal.with_connection(lambda connection: self._check(connection, last))
-            self.signed_size = last.size
+        if last is None:
+            self._journal.with_connection(self._check_unsigned)
+            return
+        self._journal.with_connection(lambda connection: self._check(connection, last))
+        self.signed_size = last.size
 
     def _take_key(self) -> None:
         try:
@@ -130,7 +135,7 @@ class HeadKeeper:
             return newest_head(connection)
 
     def _check(self, connection: Connection, last: StoredHead) -> None:
-        attempted = "check the journal against its last signed head"
+        attempted = _ATTEMPTED
         try:
             keys = read_public(Path(self._settings.public))
             with connection.begin():
@@ -161,9 +166,22 @@ class HeadKeeper:
                 raise corrupt(
                     attempted, f"the root over its first {head.size} records is not the one signed at {last.time}"
                 )
-        begin = max(cut.seq, head.size)
-        if end - begin <= _CHECKED_AT_MOST:
-            check_from(connection, begin, head.chain if begin == head.size else cut.hash, attempted)
+        begin = (head.size, head.chain) if head.size >= cut.seq else (cut.seq, cut.hash)
+        self._read_on(connection, *begin, end)
+
+    def _check_unsigned(self, connection: Connection) -> None:
+        with connection.begin():
+            cut, end = read_anchor(connection, _ATTEMPTED), read_head(connection, _ATTEMPTED)[0]
+        self._read_on(connection, cut.seq, cut.hash, end)
+
+    def _read_on(self, connection: Connection, seq: int, last_hash: str, end: int) -> None:
+        if end - seq > _CHECKED_AT_MOST:
+            self.caution = (
+                f"the {end - seq:,} records after record {seq:,} are covered by no signed head and were not read again "
+                "at this start, which may not wait for so many. Run `audit verify` to have them checked"
+            )
+            return
+        check_from(connection, seq, last_hash, _ATTEMPTED)
 
     def _elsewhere(self, connection: Connection) -> LeavesElsewhere:
         # Archives lie beside the journal's file, and those of a server beside what else is kept of it here.

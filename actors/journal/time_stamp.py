@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S: Final = 10.0
 _MOST: Final = 1 << 20
+_GRANTED: Final = frozenset({0, 1})
+"""RFC 3161, 2.4.2: granted, and granted with changes."""
 
 
 class StampError(Exception):
@@ -74,6 +76,12 @@ def _decoded(stamp: bytes) -> TimeStampResponse:
     from rfc3161_client import decode_timestamp_response
 
     try:
-        return decode_timestamp_response(stamp)
+        found = decode_timestamp_response(stamp)
+        refusal = None if found.status in _GRANTED else "; ".join(found.status_string) or f"status {found.status}"
+        if refusal is None:
+            _ = found.tst_info  # raises where a stamp that was granted is not in it
     except ValueError as error:
         raise StampError(f"the time stamp cannot be read: {error}") from None
+    if refusal is not None:
+        raise StampError(f"the time-stamp server refused: {refusal}")
+    return found

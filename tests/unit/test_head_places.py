@@ -218,6 +218,9 @@ async def test_a_place_that_hangs_keeps_its_heads_from_nobody_else(tmp_path: Pat
         while not (near.exists() and near.read_text().endswith("\n\n")) and not closing.done():
             await asyncio.sleep(0.01)
         assert not closing.done()  # the others are still waited for
+        outside = [thread for thread in threading.enumerate() if thread.name == "audit-publish"]
+        assert outside
+        assert all(thread.daemon for thread in outside)  # a process that ends waits for none of them
         assert [parse_head(note).size for note in split_notes(near.read_text())] == [1]
         silent.close()
         closing.cancel()

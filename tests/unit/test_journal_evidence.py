@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 from typer.testing import CliRunner, Result
 
 from actors.events import Event
+from actors.journal import head_keeper
 from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.journal.hash_chain import canonical_bytes, chained
@@ -297,6 +299,35 @@ class TestProofs:
             assert result.exit_code == 0, result.output
             assert "agrees with 2 signed heads\n" in result.stdout
             assert sorted(one.name for one in Path(place).iterdir()) == ["journal.db", "journal.db.pub"]
+
+
+class TestWhatAStartReads:
+    @pytest.mark.parametrize("signed", [True, False])
+    def test_what_is_too_much_to_read_is_said_with_its_number_and_how_to_have_it_checked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, signed: bool
+    ) -> None:
+        monkeypatch.setattr(head_keeper, "_CHECKED_AT_MOST", 10)
+        begin = 7 if signed else 0
+        if signed:
+            asyncio.run(run_audit(tmp_path, *(f"one {number}" for number in range(begin))))
+        journal = Journal.open(url_of(tmp_path), exclusive=True)
+        journal.append([Append("fx/A", begin, events(*map(str, range(11))))])
+        journal.close()
+        warned: list[str] = []
+        sink = logger.add(lambda line: warned.append(str(line)), level="WARNING")
+        health = asyncio.run(run_audit(tmp_path))
+        logger.remove(sink)
+        assert f"the 11 records after record {begin} are covered by no signed head" in health["evidence_caution"]
+        assert "Run `audit verify`" in "".join(warned)
+        assert asyncio.run(run_audit(tmp_path))["evidence_caution"] is None
+
+    def test_a_journal_without_a_head_is_read_from_its_beginning_before_it_is_signed(self, tmp_path: Path) -> None:
+        journal = Journal.open(url_of(tmp_path), exclusive=True)
+        journal.append([Append("fx/A", 0, events(*map(str, range(300))))])
+        journal.close()
+        change(tmp_path, "UPDATE journal_records SET payload = '{}' WHERE seq = 7")
+        with pytest.raises(JournalCorrupt, match="record 7 was altered"):
+            asyncio.run(run_audit(tmp_path))
 
 
 class TestEachTamperingIsFoundAndNamed:

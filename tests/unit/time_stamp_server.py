@@ -6,7 +6,7 @@ import contextlib
 import http.server
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _CONFIG = """
@@ -52,21 +52,35 @@ def make_authority(directory: Path) -> Path:
     return directory / "root.pem"
 
 
+def question_over(directory: Path, data: bytes, *options: str) -> bytes:
+    """A request for a time stamp over these data, as openssl makes it."""
+    (directory / "data").write_bytes(data)
+    _openssl(directory, "ts", "-query", "-data", "data", "-cert", *(options or ("-sha256",)), "-out", "own.tsq")
+    return (directory / "own.tsq").read_bytes()
+
+
+def answer_to(directory: Path, question: bytes) -> bytes:
+    """What `openssl ts -reply` answers, in DER."""
+    (directory / "question.tsq").write_bytes(question)
+    _openssl(directory, "ts", "-reply", "-config", "ts.cnf", "-queryfile", "question.tsq", "-out", "answer.tsr")
+    return (directory / "answer.tsr").read_bytes()
+
+
 @contextlib.contextmanager
-def serving(directory: Path) -> Iterator[str]:
-    """The address of a server that answers with what `openssl ts -reply` gives."""
+def serving(directory: Path, answer: Callable[[bytes], bytes | None] | None = None) -> Iterator[str]:
+    """The address of a server that answers as the authority does, or what ``answer`` gives (``None``: it hangs up)."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            question = directory / "question.tsq"
-            question.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
-            _openssl(directory, "ts", "-reply", "-config", "ts.cnf", "-queryfile", "question.tsq", "-out", "answer.tsr")
-            answer = (directory / "answer.tsr").read_bytes()
+            question = self.rfile.read(int(self.headers["Content-Length"]))
+            found = answer_to(directory, question) if answer is None else answer(question)
+            if found is None:
+                return
             self.send_response(200)
             self.send_header("Content-Type", "application/timestamp-reply")
-            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Content-Length", str(len(found)))
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(found)
 
         def log_message(self, *_: object) -> None:
             pass
