@@ -446,7 +446,8 @@ class RayCluster:
         return carried
 
     async def ended(self, name: str) -> None:
-        """Wait for a call that only the end of its process answers; for actors of one cell, for one shared call."""
+        """Wait for a call that only the end of its process answers, or the same call of a later supervisor. The actors
+        of one cell share one call."""
         cell = self._seats.cell_of(name)
         if cell is not None:
             end = self._ends.get(cell)
@@ -506,12 +507,18 @@ def _door(actor: type) -> type:
 
     def __init__(self: Any, make: type, args: tuple[object, ...] | bytes) -> None:  # noqa: N807 - of the class made here
         self._actor = make(*(_unpacked(args) if isinstance(args, bytes) else args))
+        self._asked_anew = asyncio.Event()
 
     def __repr__(self: Any) -> str:  # noqa: N807 - as above
         return repr(getattr(self, "_actor", kind))  # total: one that raises would end the process
 
-    async def until_the_end(self: Any) -> None:  # noqa: ARG001 - whoever it is
-        await asyncio.Event().wait()
+    async def until_the_end(self: Any) -> None:
+        # Ray does not cancel the call of a caller that has died, and an unanswered call keeps its caller's socket open
+        # (findings/ray_dead_caller_keeps_its_socket.sh). One supervisor asks at a time: the next one ends the call of
+        # the one before, which would only probe this actor if it still lived.
+        self._asked_anew.set()
+        asked_anew = self._asked_anew = asyncio.Event()
+        await asked_anew.wait()
 
     async def on_node(self: Any) -> str:  # noqa: ARG001 - whoever it is
         return str(ray.get_runtime_context().get_node_id())
