@@ -42,9 +42,6 @@ class _PositionEvidence:
     unclear: bool = False
 
 
-_NOTHING = _PositionEvidence()
-
-
 def hold_back_legs_of(work: ReconciliationPass, order: BookOrder) -> None:
     """Hold back the legs whose change may be a fill of this order, until it is known what happened to the order."""
     for leg in _changes(work, order):

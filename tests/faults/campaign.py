@@ -49,7 +49,7 @@ from tests.faults.watch import Permissions, Strategy, Trading, Worker  # noqa: E
 NAMESPACE = "faults"
 INTERVAL_S, TIMEOUT_S, GRACE_S = 1.0, 2.0, 2.0
 LATE_AFTER_S = 90.0
-"""A recovery that takes longer is late: it is told. On a machine that others use it says little."""
+"""A recovery that takes longer counts as late and is reported. On a shared machine it means little."""
 GIVEN_UP_AFTER_S = 300.0
 """One that takes longer than this is none."""
 AT_REST_WITHIN_S = 30.0
@@ -119,7 +119,7 @@ def run(
     *,
     with_rays_own: bool = False,
 ) -> Outcome:
-    """Run a campaign; its journal and configuration are in ``directory``. ``on_burst`` is told what was seen so far.
+    """Run a campaign; its journal and configuration are in ``directory``. ``on_burst`` receives what was seen so far.
     ``with_rays_own`` kills Ray's own processes at last."""
     outcome = Outcome(seed)
     clock = HouseClock(directory)
@@ -222,7 +222,7 @@ def _rows(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 class Cycles:
-    """How many cycles the lives of the instruments have had, as far as their last status told."""
+    """How many cycles the instruments have run over all their lives, as far as their last status shows."""
 
     def __init__(self) -> None:
         self._ended = 0

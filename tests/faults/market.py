@@ -94,7 +94,7 @@ class Market:
     # What happens
 
     def step(self) -> None:
-        """Something happens somewhere that our side was not told of."""
+        """Something happens somewhere that nobody reported to our side."""
         account, instrument = self._random.choice(PLACES)
         broker, lot = self.brokers[account], LOTS[account]
         quantity = lot * self._random.randint(1, 5)
@@ -115,7 +115,7 @@ class Market:
             self.steps += 1
 
     def send(self, strategy: str) -> Traded:
-        """A strategy's order is filled; nobody has been told yet."""
+        """A strategy's order is filled; nobody has reported it yet."""
         account, instrument = self._random.choice(PLACES)
         side = self._random.choice([Side.BUY, Side.SELL])
         with self._lock:

@@ -1,4 +1,4 @@
-"""What runs beside the faults: strategies that trade and report, and a watch over what strategies are told."""
+"""What runs beside the faults: strategies that trade and report, and a watch over the answers that strategies get."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARKET_EVERY_S = 0.7
 
 @dataclass
 class Worker:
-    """A loop in a thread, until it is told to end."""
+    """A loop in a thread, until it is stopped."""
 
     name: str
     every_s: float
@@ -61,7 +61,7 @@ class Trading(Worker):
         self._market = market
 
     def step(self) -> None:
-        """Something happens that our side is not told of."""
+        """Something happens that nobody reports to our side."""
         self._market.step()
 
 

@@ -61,7 +61,7 @@ class SimulatedStream:
         self._on_fill = on_fill
 
     def execute(self, fill: Fill, order: Order) -> None:
-        """An execution is told: with its order's row or without, perhaps late, perhaps thrice, perhaps never."""
+        """The stream delivers an execution: with its order's row or without, perhaps late, repeatedly or never."""
         if self._on_fill is None or self._faults.strikes("fill not streamed", 0.1):
             return
         times = 3 if self._faults.strikes("fill streamed thrice", 0.05) else 1

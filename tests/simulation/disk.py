@@ -114,7 +114,7 @@ class Disk:
             for work in unfinished:
                 try:
                     work()
-                except Exception:  # noqa: BLE001, S112 - nobody is there any more to be told
+                except Exception:  # noqa: BLE001, S112 - nobody waits for the result any more
                     continue
             before = self._torn(before, self._files())
         elif unfinished and self.faults.strikes("commit done and not told", 0.5):

@@ -338,7 +338,7 @@ class House:
             await self.cluster.everybody_is_up()
 
     def market_moved(self, stream: str) -> None:
-        """The broker's stream, where there is one, tells."""
+        """The broker's stream, if there is one, reports an event."""
         account, symbol = split_name(stream)
         broker = self.venues[account].broker
         if broker is not None and broker.following is not None:

@@ -95,7 +95,7 @@ class Market:
         return [(fill, one.row_of(fill)) for _, fill in new] if self.reports_fills else []
 
     def tell_all(self) -> None:
-        """What was to be told later is told now."""
+        """Everything that was to be reported later is reported now."""
         now = self.tick()
         for one in self.traded.values():
             one.fills = [(min(shown, now), fill) for shown, fill in one.fills]

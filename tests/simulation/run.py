@@ -92,7 +92,7 @@ def run(seed: int, steps: int = STEPS, show: Callable[[str], None] | None = None
 async def _story(directory: Path, faults: Faults, steps: int, found: dict[str, Any]) -> None:
     house = House(directory, faults)
     markets = [venue.market for venue in house.venues.values()]
-    # A broker that tells no fills leaves what its orders and positions differ by to be guessed.
+    # If a broker reports no fills, differences of its orders and positions can only be inferred.
     honest = all(market.reports_fills for market in markets) and faults.random.random() < 0.4
     if honest:
         faults.never("answer of before", "positions of before", "positions empty", "orders of before", "orders empty")
@@ -217,7 +217,7 @@ async def _at_rest(house: House, strategies: list[Strategies], *, honest: bool) 
     laws.journal_is_whole(records)
     laws.answered_appends_are_in(house.appended, records)
     if honest and all(venue.market.resolution < timedelta(seconds=1) for venue in house.venues.values()):
-        # In whole seconds nobody can tell whether a position has a fill of ours that is reported after it.
+        # In whole seconds it is unknown whether a position contains a fill of ours that is reported after it.
         laws.nothing_of_our_own_making(records)
     verified = await house.runtime.call(AUDIT, "verify", timeout_s=60.0)
     hold("the chain verifies", verified.ok, verified)

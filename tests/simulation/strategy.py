@@ -1,4 +1,4 @@
-"""Who trades: strategies, which tell the handle of it, and other people, who do not."""
+"""Who trades: strategies, which report it to the handle, and other people, who do not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNEXPLAINED = frozenset({"trade outside", "close out", "change silently", "belie
 
 @dataclass
 class Acknowledged:
-    """What our side was told is durable."""
+    """What our side reported is durable."""
 
     fills: set[tuple[str, str]] = field(default_factory=set)
     orders: set[tuple[str, str, datetime]] = field(default_factory=set)
@@ -56,7 +56,7 @@ class Strategies:
         self._clients = 0
         self._tags = 0
         self._reports: set[asyncio.Task[None]] = set()
-        self._unsure_orders = False  # an execution was told without the order that it is of
+        self._unsure_orders = False  # an execution was reported without its order
         self.acknowledged = Acknowledged()
         self.done: Counter[str] = Counter()
         self._weights = [self._weight(name) for name in EVENTS]
@@ -263,7 +263,7 @@ class Strategies:
     def _rest(self, instrument: str) -> None:
         """Nothing happens."""
 
-    # How it is told
+    # How it is reported
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

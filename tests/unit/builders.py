@@ -251,7 +251,7 @@ def fill_report(
     side: Side = Side.BUY,
     leg: str | None = None,
 ) -> FillReport:
-    """Our side was told of a fill."""
+    """A fill report of our side."""
     return FillReport(INSTRUMENT, fill_id, order_id, side, dec(quantity), dec(price), at(at_s), client_id, leg)
 
 

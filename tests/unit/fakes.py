@@ -1,4 +1,4 @@
-"""A broker that does as it is told, and a house around it: audit, account and instrument actors on the local runtime,
+"""A broker controlled by the test, and a house around it: audit, account and instrument actors on the local runtime,
 in virtual time."""
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ class ModelBroker:
             self.fills[place] = (max(shown, self.now_ms), replace(fill, commission=Decimal(amount)))
 
     def silently(self, leg: str, quantity: int, price: int) -> None:
-        """The position is another one, and no fill tells of it."""
+        """The position changes without a fill."""
         if not quantity:
             self.legs.pop(leg, None)
             return
@@ -268,7 +268,7 @@ class ModelBroker:
         )
 
     def stream(self, told: list[Fill], *, with_rows: bool) -> Slice:
-        """What its stream tells of these executions, where it has any."""
+        """What its stream delivers of these executions, if it has one."""
         fills = tuple(told) if self.reports_fills else ()
         rows = tuple(self.row_of(fill) for fill in fills) if with_rows else ()
         failed = Failed("a stream reports executions alone")

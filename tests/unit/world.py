@@ -161,7 +161,7 @@ class World:
         self.broker.correct(a, b % 7, self.price(b), (0, 300, 20_000)[a % 3], lowers=True)
 
     def charge(self, a: int, b: int) -> None:
-        """A commission is told after its execution, or with it where that was not told yet."""
+        """The broker reports a commission after its execution, or with it if that is not reported yet."""
         self.broker.charge(a, b % 3)
 
     def change_silently(self, a: int, b: int) -> None:
@@ -247,7 +247,7 @@ class World:
             self.reconcile(replace(new, orders=old.orders) if a % 2 else replace(new, positions=old.positions))
 
     def fill_and_stream(self, a: int, b: int) -> None:
-        """What a stream is for: a fill is told as it is made."""
+        """What a stream is for: it delivers a fill as soon as it is made."""
         self.fill(a, b)
         self.reconcile(self.broker.stream([fill for _, fill in self.broker.fills[-1:]], with_rows=b % 3 > 0))
 
@@ -256,7 +256,7 @@ class World:
         self.reconcile(self.broker.stream([fill for _, fill in self.broker.fills[-1:]], with_rows=a % 4 > 0))
 
     def stream(self, a: int, b: int) -> None:
-        """A stream tells some of the executions there were, now or again, in any order."""
+        """A stream delivers some of the past executions, for the first time or again, in any order."""
         told = [fill for _, fill in self.broker.fills[-(a % 5 + 1) :]]
         self.random.shuffle(told)
         told = told[: b % 4 + 1]
@@ -376,7 +376,7 @@ class World:
         return last
 
     def check_commissions(self) -> None:
-        """Of every fill in the journal its commission is there once, where the broker has told it."""
+        """The journal has the commission of each fill exactly once, if the broker reported it."""
         filled = {named(e) for e in self.events if e.type in FILLS and not e.payload["inferred"]}
         told = [named(e) for e in self.events if e.payload.get("commission") is not None]
         assert len(set(told)) == len(told)

@@ -192,7 +192,7 @@ def mt5(margin_mode: str) -> Adapter:
         calls_at_rest=3,
         failures=_FAILURES,
         rides_out=frozenset({Fault.TIMEOUT, Fault.RESET, Fault.LATE}),
-        silent=SILENT | {Fault.RESET},  # a ZeroMQ socket does not tell that the other end is gone
+        silent=SILENT | {Fault.RESET},  # a ZeroMQ socket does not report that the other end is gone
         others={"login": 4711},
         believes_empty=frozenset({POSITIONS, ORDERS, FILLS}),
         cancels=False,
@@ -235,7 +235,7 @@ def ib(*, carried: bool) -> Adapter:
         knocks={**dict.fromkeys(Fault, "startApi"), Fault.HALF_BODY: "connect"},
         failures=_FAILURES | {Fault.HTML: Unreachable, Fault.HALF_BODY: Unreachable},
         rides_out=frozenset(),
-        silent=frozenset(Fault),  # TWS tells of many an error beside the list that it then does not end
+        silent=frozenset(Fault),  # TWS reports many errors beside the list that it then does not end
         short_timeout_s=IB_SHORT_TIMEOUT_S,
         others={"account_id": "DU9"},
         believes_empty=frozenset() if carried else frozenset({ORDERS}),

@@ -136,7 +136,7 @@ async def test_what_nobody_ordered_is_told_by_its_cause_and_the_units_add_up(sto
 
 
 async def test_a_contract_that_is_gone_after_its_last_day_has_expired_at_kite_too(tmp_path: Path) -> None:
-    """By a clock that is set: its exchange's table tells of it on its last day, and it is gone the next morning."""
+    """By a clock that is set: its exchange's table lists it on its last day, and it is gone the next morning."""
     async with an_account(tmp_path) as world:
         kite = world.simulator
         assert isinstance(kite, KiteSimulator)

@@ -41,7 +41,7 @@ async def test_an_order_is_shown_in_every_later_snapshot_and_found_by_either_id_
     assert [by_id.order, by_name.order] == shown
     assert (shown[0].status, shown[0].filled_quantity) == (status or adapter.part, lots * adapter.lot)
     assert shown[0].quantity == 2 * adapter.lot
-    assert shown[0].average_fill_price in (D("191.2") if lots else None, None)  # not told by every broker
+    assert shown[0].average_fill_price in (D("191.2") if lots else None, None)  # not every broker reports it
     assert sum(fill.quantity for fill in by_id.fills) == lots * adapter.lot
     assert by_id.fills == by_name.fills
 

@@ -73,7 +73,7 @@ class Kind:
 
     @asynccontextmanager
     async def following(self, on_event: OnEvent | None = None) -> AsyncIterator[tuple[Any, Stream, list[str | None]]]:
-        """A broker, a stream of it that has just come up, and what it tells."""
+        """A broker, a stream of it that has just come up, and the events it delivers."""
         events: list[str | None] = []
         async with self.served() as (simulator, address), self.opened(address) as stream:
             stream.start(on_event or events.append)
@@ -125,8 +125,8 @@ def _quiet(simulator: IbSimulator, mute: bool) -> None:
 
 
 def _settled_connections(simulator: IbSimulator) -> int:
-    """TWS tells the portfolio as it stands when a connection begins, and a trade in the middle of that is no news.
-    Once its clock is asked for, which comes after, whatever happens is told as a change."""
+    """TWS sends the whole portfolio when a connection begins, and a trade in the middle of that is no event. Once its
+    clock is requested, which comes after, every change is an event."""
     requests = simulator.requests
     begun = len(requests) - 1 - requests[::-1].index("connect") if "connect" in requests else 0
     return int("reqCurrentTime" in requests[begun:])
@@ -208,7 +208,7 @@ async def test_it_is_closed_until_it_is_started(kind: Kind) -> None:
 
 @every_stream
 async def test_it_tells_that_it_came_up_and_then_wakes_the_instrument_concerned_and_no_other(kind: Kind) -> None:
-    """FEATURES 24: what happened before it came up is not told, so that one event is for all."""
+    """FEATURES 24: it does not deliver what happened before it came up, so one event concerns all instruments."""
     async with kind.following() as (simulator, stream, events):
         await eventually(lambda: events[:1] == [None] or (kind is IB and stream.state is LIVE))
         del events[:]
@@ -373,7 +373,7 @@ async def test_an_event_is_followed_by_a_snapshot_that_has_it(kind: Kind) -> Non
 
 @tells_fills
 async def test_an_execution_is_told_before_its_event_and_as_the_snapshot_has_it(kind: Kind) -> None:
-    """Nobody is asked for what a stream tells: the fill, and the row of its order, are those of a snapshot."""
+    """What a stream delivers needs no request: the fill, and the row of its order, equal those of a snapshot."""
     heard: list[str | StreamedFill | None] = []
     async with (
         kind.served() as (simulator, address),
