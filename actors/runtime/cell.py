@@ -216,6 +216,10 @@ class Cell:
 
     async def hosted(self) -> tuple[str, ...]:
         """The names of the carried actors."""
+        return self.carried()
+
+    def carried(self) -> tuple[str, ...]:
+        """The same, for code in its process."""
         return self._inner.names()
 
     async def place(self) -> Place:

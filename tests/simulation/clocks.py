@@ -76,16 +76,23 @@ class Process:
 
     async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
         answer = await self._runtime.call(actor, method, *args, timeout_s=timeout_s)
+        self._note(args, answer)
+        return answer
+
+    def _note(self, args: tuple[object, ...], answer: object) -> None:
         match args:
             case (str() as stream, int() as version, tuple() as events) if isinstance(answer, Appended):
                 for place, event in enumerate(events, version + 1):
                     self._durable(stream, place, event.event_id)
-        return answer
 
     async def call_many(
         self, actor: str, method: str, calls: Sequence[tuple[object, ...]], timeout_s: float
     ) -> list[Answer]:
-        return await self._runtime.call_many(actor, method, calls, timeout_s)
+        answers = await self._runtime.call_many(actor, method, calls, timeout_s)
+        for args, (well, answer) in zip(calls, answers, strict=True):
+            if well:
+                self._note(args, answer)
+        return answers
 
     def spawn(self, owner: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._runtime.spawn(owner, work)

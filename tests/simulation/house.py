@@ -19,8 +19,10 @@ from actors.account.actor import Account, AccountSettings
 from actors.book.policy import Policy
 from actors.instrument.actor import Instrument, InstrumentSettings
 from actors.journal.actor import Audit
-from actors.names import AUDIT, SUPERVISOR, instrument_name, split_name
-from actors.runtime.ports import LocalRuntime
+from actors.names import AUDIT, SUPERVISOR, cell_account, instrument_name, split_name
+from actors.runtime.cell import Cell
+from actors.runtime.deployment import Deployment
+from actors.runtime.ports import LocalRuntime, Runtime
 from actors.runtime.ray_environment import Address
 from supervisor.client.calls import AwaitingPort
 from supervisor.client.connection import Connection, Place
@@ -37,6 +39,7 @@ from tests.simulation.supervised import SimulatedCluster, a_supervisor
 
 ACCOUNTS = ("fx", "cfd")
 NAMES = ("EURUSD", "USDJPY")
+PER_ACTOR = (1, 1, 1, 2, 500)
 CYCLE_TIMEOUT_S = TIMEOUT_S + 5.0
 SUPERVISOR_HANGS_FOR_S = 15.0
 CAPS = (
@@ -55,6 +58,11 @@ def at_their_caps(random: Random) -> Iterator[None]:
         for place, sizes in CAPS:
             stack.enter_context(patch(place, random.choice(sizes)))
         yield
+
+
+def _cell(actor: object) -> Cell:
+    assert isinstance(actor, Cell)
+    return actor
 
 
 class _Unwatched(Link):
@@ -93,6 +101,8 @@ class House:
         self.settle_s = random.choice((1, 2, 5))
         self.supervised = random.random() < 0.4
         self.retire_after_s = random.choice((1.0, 3.0, 10.0))
+        # Of a chance of its own, so that a seed without cells stays what it was.
+        self.instruments_per_actor = Random(f"{faults.seed} cells").choice(PER_ACTOR)  # noqa: S311 - as Faults
         self.venues = {name: self._venue(name) for name in ACCOUNTS[: random.choice((1, 1, 2))]}
         self.network = Network(faults, self._strike, lambda name: self._processes.get(name))
         self.runtime = LocalRuntime(self._machine, time_s, random.random, self.network)
@@ -230,6 +240,37 @@ class House:
         self.runtime.register(name, made)
         return made
 
+    def cell(self, name: str) -> None:
+        """The actor of a cell, which carries nobody yet."""
+        self.runtime.register(name, Cell(name, self.process(name)))
+
+    async def carry(self, cell: str, deployment: Deployment, timeout_s: float) -> None:
+        """Have a cell make an actor of an instrument, and begin it."""
+        name, (settings, *_) = deployment.name, deployment.args
+        assert isinstance(settings, InstrumentSettings)
+        conventions = self.venues[settings.account].market.conventions
+        settings = replace(settings, policy=replace(settings.policy, conventions=conventions))
+        self._settings[name] = settings
+
+        def make(runtime: Runtime) -> Instrument:
+            self.process(name)
+            made = self.instruments[name] = Instrument(settings, runtime)
+            return made
+
+        process = self._processes[cell]
+        made = (name, make, (process,), deployment.begin, deployment.begin_with, timeout_s)
+        await self.runtime.call(cell, "host", *made, timeout_s=timeout_s)
+
+    def cells(self) -> dict[str, tuple[str, ...]]:
+        """Each living cell, with the actors that it carries."""
+        names = (name for name in self.runtime.names() if cell_account(name) is not None)
+        return {name: _cell(self.runtime.actor(name)).carried() for name in names}
+
+    def names(self) -> tuple[str, ...]:
+        """Whoever lives, carried or not; the cells themselves are nobody."""
+        by_itself = (name for name in self.runtime.names() if cell_account(name) is None)
+        return (*by_itself, *(name for carried in self.cells().values() for name in carried))
+
     def _settings_of(self, stream: str) -> InstrumentSettings:
         known = self._settings.get(stream)
         if known is not None:
@@ -249,7 +290,7 @@ class House:
 
     def lives(self, name: str) -> bool:
         """Whether there is an actor of that name."""
-        return name in self.runtime.names()
+        return name in (*self.names(), *self.cells())
 
     async def ended(self, name: str) -> None:
         """Wait until the actor of that name, as it now is, ends."""
@@ -261,13 +302,23 @@ class House:
         if name in self._down or not self.lives(name):
             return False
         self.restarts[name] += 1
+        name = next((cell for cell, carried in self.cells().items() if name in carried), name)
         self.faults.note(f"{name} is killed")
         await self.end(name)
         return True
 
     async def end(self, name: str) -> None:
-        """End whatever lives under a name."""
+        """End whatever lives under a name; of what is carried nobody else."""
         if not self.lives(name):
+            return
+        cells = self.cells()
+        cell = next((cell for cell, carried in cells.items() if name in carried), None)
+        if cell is not None:
+            await _cell(self.runtime.actor(cell)).evict(name)
+        for gone in (*cells.get(name, ()), *((name,) if cell is not None else ())):
+            self.instruments.pop(gone, None)
+            self._ends[gone].set()
+        if cell is not None:
             return
         if not self.supervised or name == SUPERVISOR:
             self._down.add(name)
@@ -311,8 +362,8 @@ class House:
     async def _hang(self, name: str) -> None:
         """An actor answers, and does nothing any more. The supervisor is killed by who started it; whom it supervises,
         by it."""
-        if not self.lives(name):
-            return
+        if not self.lives(name) or any(name in carried for carried in self.cells().values()):
+            return  # a cell that hangs is no loop that died
         process = self._processes[name]
         process.end()
         if name == SUPERVISOR:

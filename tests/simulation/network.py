@@ -10,8 +10,8 @@ from typing import Any
 from actors.runtime.ports import ActorUnavailable
 from tests.simulation.faults import Faults
 
-ONCE = frozenset({"cancel_order"})
-"""The only call that changes anything at a broker is never repeated."""
+ONCE = frozenset({"cancel_order", "host", "evict"})
+"""The only call that changes anything at a broker is never repeated, and neither is what the cluster does."""
 
 
 class Network:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from actors.account.actor import AccountSettings
 from actors.instrument.settings import InstrumentSettings
 from actors.names import AUDIT
-from actors.runtime.deployment import ONLY_NODE, Deployment
+from actors.runtime.cell import Seats
+from actors.runtime.deployment import ONLY_NODE, Carried, Deployment
 from actors.runtime.nodes import Nodes
 from actors.runtime.ports import CallTimeout
 from supervisor.changes.applied_configuration import Run
@@ -33,6 +34,7 @@ class SimulatedCluster:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._seats = Seats()
 
     async def create(self, deployment: Deployment, timeout_s: float, may_begin: asyncio.Event | None = None) -> None:
         """A new actor in the place of whatever bears its name."""
@@ -41,6 +43,9 @@ class SimulatedCluster:
         await asyncio.sleep(house.faults.random.random() * 0.5)
         if house.faults.strikes("start fails", 0.05):
             raise RuntimeError("no process could be started")
+        if deployment.carried is not None:
+            await self._host(deployment, deployment.carried, timeout_s, may_begin)
+            return
         self._make(deployment)
         if may_begin is not None:
             await may_begin.wait()
@@ -54,6 +59,28 @@ class SimulatedCluster:
                 await begun
         except TimeoutError:
             raise CallTimeout(deployment.name, deployment.begin, f"not up within {timeout_s:g} s") from None
+
+    async def _host(
+        self, deployment: Deployment, carried: Carried, timeout_s: float, may_begin: asyncio.Event | None
+    ) -> None:
+        """In a cell, which is made for the first that it carries."""
+        self._look_at_cells()
+        cell = self._seats.take(deployment.name, carried.group, carried.size)
+        if cell not in self._house.cells():
+            self._house.cell(cell)
+        if may_begin is not None:
+            await may_begin.wait()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._house.carry(cell, deployment, timeout_s)
+        except TimeoutError:
+            raise CallTimeout(deployment.name, "host", f"not up within {timeout_s:g} s") from None
+
+    def _look_at_cells(self) -> None:
+        """Who sits where, as one sees who knows nothing of it."""
+        self._seats = Seats()
+        for cell, names in self._house.cells().items():
+            self._seats.found(cell, names)
 
     def _make(self, deployment: Deployment) -> None:
         match deployment.args:
@@ -73,7 +100,7 @@ class SimulatedCluster:
         """Who lives."""
         if self._house.faults.strikes("cluster does not answer", 0.1):
             raise RuntimeError("the cluster does not answer")
-        return self._house.runtime.names()
+        return self._house.names()
 
     async def drain(self, node: str) -> None:
         """It has one machine."""
@@ -132,7 +159,7 @@ def _configuration(house: House) -> str:
         f"journal: {{url: 'sqlite:///{house.directory}/journal.db'}}\n"
         f"defaults: {{interval_s: {house.interval_s}, settle_ms: {house.settle_s * 1000}, "
         f"timeout_ms: {TIMEOUT_S * 1000:g}, unverified_s: {house.interval_s + TIMEOUT_S + 5}, "
-        "instruments_per_actor: 1}\n"
+        f"instruments_per_actor: {house.instruments_per_actor}}}\n"
         "supervision: {intensity: 5, period_s: 60, backoff_s: [0.1, 5]}\n"
         f"accounts:\n{accounts}\n"
     )
