@@ -168,7 +168,7 @@ class Place:
             found = f"its database is empty, and {seen.seq} records were durable"
             raise JournalCorrupt(attempted, found, self.remedy)
         ensure_schema(connection, self._url, read_only=read_only, alone=self._alone)
-        if strict and read_only and seen is not None:
+        if strict and seen is not None:  # before anything is written there
             check_seen(connection, seen, attempted, self.remedy)
         if not read_only:
             add_tables(connection)

@@ -42,7 +42,12 @@ _OF_OUR_END: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": _LOST_AFTER_S * 1000,
 }
-_OF_THE_SERVERS_END: Final = ("tcp_keepalives_idle = 5", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
+_OF_THE_SERVERS_END: Final = (
+    "tcp_keepalives_idle = 5",
+    "tcp_keepalives_interval = 5",
+    "tcp_keepalives_count = 3",
+    f"tcp_user_timeout = {_LOST_AFTER_S * 1000}",
+)
 _WAITS_FOR_STANDBY: Final = frozenset({"on", "remote_apply"})
 
 _SERVER: Final = text(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from sqlalchemy import URL, Connection
@@ -49,7 +50,7 @@ class Servers:
         self._read_only = read_only
         self._exclusive = exclusive
         self._answer_within_s = answer_within_s
-        self._former: Backend | None = None
+        self._former: dict[str, Backend] = {}
         self.identity: ServerSeen | None = None
         self.cautions: tuple[str, ...] = ()
 
@@ -62,19 +63,21 @@ class Servers:
         reached = self._reach(attempted, problems)
         # By timeline, and else in the order of the URL.
         reached.sort(key=lambda one: (one.server.standby, -one.server.timeline))
-        passes = (True, False) if self._read_only else (True,)
+        doubted: list[_Reached] = []
         with contextlib.ExitStack() as others:
             for one in reached:
                 others.callback(_give_up, one.connection)
-            for one, strict in [(one, strict) for strict in passes for one in reached]:
+            for one in chain(reached, doubted):  # the doubted ones are known when all have been tried
                 try:
                     self._use(one, attempted, seen)
-                    prepare(one.connection, strict)
+                    prepare(one.connection, one not in doubted)
                 except JournalInUse:
                     raise
                 except (JournalError, DBAPIError) as error:
                     found = error if isinstance(error, JournalError) else in_our_words(error, attempted)
                     problems.append((one.place, found))
+                    if self._read_only and isinstance(found, JournalCorrupt) and one not in doubted:
+                        doubted.append(one)
                 else:
                     others.pop_all()
                     for left in reached:
@@ -119,7 +122,7 @@ class Servers:
             return
         settle_writer(one.connection, one.server, attempted)
         if self._exclusive:
-            former, self._former = self._former, one.server.backend
+            former, self._former[one.place] = self._former.get(one.place), one.server.backend
             take_lock(one.connection, former, attempted)
 
     def _of_all(self, attempted: str, problems: list[tuple[str, JournalError]]) -> JournalError:

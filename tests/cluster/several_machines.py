@@ -68,8 +68,9 @@ def machines() -> Iterator[Any]:
         cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray's
 
 
-def add_machine(cluster: Any, labels: Mapping[str, str]) -> Any:
-    """One more machine, with as few processes as a raylet needs; :func:`joined` waits for it."""
+def add_machine(cluster: Any, labels: Mapping[str, str], **further: object) -> Any:
+    """One more machine, with as few processes as a raylet needs; :func:`joined` waits for it. ``further`` is as Ray
+    takes it."""
     # A raylet that is told its agents' ports need not wait for them, which it does for half a minute only.
     ports = ("metrics_agent_port", "runtime_env_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
     return cluster.add_node(
@@ -81,6 +82,7 @@ def add_machine(cluster: Any, labels: Mapping[str, str]) -> Any:
         no_monitor=True,
         num_cpus=2,
         **{port: free_port() for port in ports},
+        **further,
     )
 
 

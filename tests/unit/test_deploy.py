@@ -136,7 +136,7 @@ def test_the_ray_cluster_has_the_keys_of_kuberay_and_the_ray_that_the_tests_pass
     """KubeRay's own schema is in no package that could be installed here: this is what of it matters to us."""
     cluster = ray_cluster()
     assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
-    assert set(cluster["spec"]) == {"rayVersion", "headGroupSpec", "workerGroupSpecs"}
+    assert set(cluster["spec"]) == {"rayVersion", "gcsFaultToleranceOptions", "headGroupSpec", "workerGroupSpecs"}
     assert f"ray=={cluster['spec']['rayVersion']}" in (ROOT / "constraints.txt").read_text().splitlines()
     of_head = {"serviceType", "labels", "rayStartParams", "template"}
     of_workers = {"groupName", "replicas", "minReplicas", "maxReplicas", "labels", "rayStartParams", "template"}
@@ -149,6 +149,18 @@ def test_the_ray_cluster_has_the_keys_of_kuberay_and_the_ray_that_the_tests_pass
         pod = group["template"]["spec"]
         mounted = {mount["name"] for one in pod["containers"] for mount in one.get("volumeMounts", ())}
         assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_the_gcs_of_the_ray_cluster_is_kept_in_redis_and_no_password_stands_in_the_file() -> None:
+    """KubeRay takes the password here or among `rayStartParams`, and refuses both; of the keys it knows we set two."""
+    options = ray_cluster()["spec"]["gcsFaultToleranceOptions"]
+    assert set(options) == {"redisAddress", "redisPassword"}
+    assert set(options["redisPassword"]) == {"valueFrom"}
+    assert set(options["redisPassword"]["valueFrom"]["secretKeyRef"]) == {"name", "key"}
+    for group in groups():
+        assert not {"redis-password", "redis-username"} & set(group["rayStartParams"])
+        names = {one["name"] for one in group["template"]["spec"]["containers"][0]["env"]}
+        assert not {"RAY_REDIS_ADDRESS", "REDIS_PASSWORD"} & names, "KubeRay sets them"
 
 
 def test_every_node_of_the_ray_cluster_has_labels_that_a_place_can_name_and_the_token_as_a_secret() -> None:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from actors.journal.types import (
     Verification,
 )
 from actors.names import AUDIT
-from tests.unit.fakes import House, in_this_thread, passes, quantities
+from tests.unit.fakes import QUICK, House, in_this_thread, passes, quantities
 from tests.unit.instrument_cases import last
 from tests.unit.journal_cases import events, ids, ids_of_names
 from tests.unit.virtual_time import virtual_time
@@ -139,7 +140,7 @@ async def test_during_a_failover_the_books_wait_and_then_go_on(
 ) -> None:
     """Law 2. DEGRADED, with the reason; what accounts and instruments have to say waits for the new primary."""
     servers = make_servers(synchronous=True)
-    house = _OnServers(tmp_path, interval_s=10.0)
+    house = _OnServers(tmp_path, interval_s=10.0, policy=replace(QUICK, unverified_s=20.0))
     house.url = servers.url
     await house.open()
     try:
@@ -147,18 +148,22 @@ async def test_during_a_failover_the_books_wait_and_then_go_on(
         await house.start()
         await passes(1)
         assert quantities(await last(house)) == {"net": "5"}
+        assert await house.instrument().trading_allowed()
         servers.primary.kill()
         house.broker.hold(9)
         await passes(30)
         report = await last(house)
         assert (report.status, quantities(report)) == ("DEGRADED", {"net": "5"})
         assert "refused" in (report.error or "")
+        (why,) = (await house.instrument().trading_allowed()).reasons
+        assert "more than unverified_s (20): the journal is not available" in why.text
         health = await house.audit.health()
         assert (health["writable"], "Promote it" in str(health["error"])) == (False, True)
         servers.standby.promote()
         await passes(40)
         report = await last(house)
         assert (report.status, quantities(report), report.error) == ("SUCCESS", {"net": "9"}, None)
+        assert await house.instrument().trading_allowed()
         assert (await house.audit.verify()).ok
         told = [record.event.event_id for record in await house.audit.records(limit=10_000)]
         assert len(told) == len(set(told))
@@ -195,10 +200,10 @@ def test_a_standby_that_lacks_records_is_named_and_never_continued(
     servers.primary.kill()
     servers.standby.start()
     servers.standby.promote()
-    with pytest.raises(JournalCorrupt, match=r"record 4, which was durable, is not there any more.*former primary"):
+    lost = r"it ends at record 2, and record 4 was durable: what came between is lost.*remove .*journal\.mark"
+    with pytest.raises(JournalCorrupt, match=lost):
         journal.append([Append("fx/A", 4, events("5"))])
     journal.close()
-    lost = r"it ends at record 2, and record 4 was durable: what came between is lost.*remove .*journal\.mark"
     with pytest.raises(JournalCorrupt, match=lost):
         a_writer(servers.url, beside)
     with closing(Journal.open(servers.standby.url, read_only=True, beside=beside)) as reader:
