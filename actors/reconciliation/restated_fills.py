@@ -76,7 +76,9 @@ def _restate(work: ReconciliationPass, fill: Fill, assumed: payloads.ReportedFil
     row = linked.get(fill.broker_order_id or "")
     if order is None and ours is not None and ours.side is fill.side:
         differs = fill.broker_order_id not in (None, ours.broker_order_id)
-        another = differs and (ours.broker_order_id is not None or row is not None)
+        # What a row took out of our order stays as it was reported: it counts nowhere; its order may never be seen.
+        known = ours.broker_order_id is not None and not ours.lowered_by
+        another = differs and (known or row is not None)
         order = None if another else ours
     named = named_leg(work.book, fill, order, work.slice.conventions) or (row.leg if row is not None else None)
     same_terms = (fill.side, fill.quantity, fill.price) == (was.side, was.quantity, was.price)

@@ -90,6 +90,21 @@ def test_a_fill_tells_which_order_is_ours_where_another_with_its_client_id_took_
     world.check_truth()
 
 
+def test_a_fill_that_a_row_took_out_of_our_order_stays_as_reported_once_the_order_has_an_id() -> None:
+    """The row of what took its place has the order's client id, lowered the order before the broker reported the fill,
+    and then gives the order its id. A second pass over the same slice writes nothing."""
+    world = world_of(LegScheme.NET, reports_fills=True)
+    for step in (
+        ("place", 2, 0), ("report_barely", 2, 1), ("wait_long", 0, 0), ("supersede", 0, 0), ("look", 0, 0),
+        ("wait", 5, 0), ("look", 0, 0),
+    ):  # fmt: skip
+        world.step(*step)
+    assert world.book.orders["client:c1"].lowered_by == 2
+    world.settle()
+    world.check_truth()
+    assert world.book.orders["client:c1"].broker_order_id == "B3"
+
+
 def test_what_took_the_place_of_an_order_is_no_earlier_order_with_its_client_id() -> None:
     world = world_of(LegScheme.NET, tags=2)
     for step in (
