@@ -13,7 +13,7 @@ from actors.journal.actor import Audit
 from actors.journal.evidence import LAST_WORDS_S, Evidence
 from actors.journal.head_checks import notes_in
 from actors.journal.signed_head import parse_head
-from actors.journal.store import Journal
+from actors.journal.store import Append, Journal
 from tests.unit.fakes import in_this_thread
 from tests.unit.journal_cases import events, url_of
 from tests.unit.test_journal_evidence import settings
@@ -110,6 +110,7 @@ async def test_a_stop_waits_five_seconds_for_a_place_that_hangs_also_where_it_hu
         return loop.create_future()
 
     journal = Journal.open(url_of(tmp_path), exclusive=True)
+    journal.append([Append("fx/A", 0, events("1"))])
     evidence = Evidence(settings(tmp_path, places=(str(tmp_path / "place"),)), now, loop.time)
     evidence.begin(journal)
     before = asyncio.create_task(evidence.work(write, hang))
