@@ -25,6 +25,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    delete,
     func,
     insert,
     inspect,
@@ -340,6 +341,17 @@ def put_delivered(connection: Connection, place: str, size: int) -> None:
             connection.execute(insert(deliveries).values(place=place, size=size))
         else:
             connection.execute(update(deliveries).where(deliveries.c.place == place).values(size=size))
+
+
+def rename_place(connection: Connection, before: str, name: str) -> None:
+    """Name a place anew that an earlier version of the program named by its whole URL."""
+    with writing(connection):
+        named = connection.execute(select(deliveries.c.size).where(deliveries.c.place == name)).scalar()
+        of_before = deliveries.c.place == before
+        if named is None:
+            connection.execute(update(deliveries).where(of_before).values(place=name))
+        else:
+            connection.execute(delete(deliveries).where(of_before))
 
 
 def origin_of(connection: Connection) -> str | None:

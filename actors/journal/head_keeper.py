@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,11 +30,12 @@ from actors.journal.evidence_tables import (
     origin_of,
     put_delivered,
     put_stamp,
+    rename_place,
     rotation_notes,
     signed_head,
     stored_heads,
 )
-from actors.journal.head_places import MOST_AT_ONCE
+from actors.journal.head_places import MOST_AT_ONCE, stored_name
 from actors.journal.schema import corrupt, read_head, records
 from actors.journal.signed_head import HeadError, Signer, trusted_keys, verified_head
 from actors.journal.signing_keys import load_or_make, read_public
@@ -71,6 +73,9 @@ class HeadKeeper:
         and what was not checked in ``caution``.
         """
         last = self._journal.with_connection(self._last_head)
+        for place in self._settings.places:
+            if (name := stored_name(place)) != place:
+                self._journal.with_connection(partial(rename_place, before=place, name=name))
         self._take_key()
         if last is None:
             self._journal.with_connection(self._check_unsigned)
@@ -109,11 +114,12 @@ class HeadKeeper:
 
     def due(self, place: str) -> list[StoredHead]:
         """The next heads that a place has not had, oldest first."""
-        return self._journal.with_connection(lambda connection: _due(connection, place))
+        return self._journal.with_connection(lambda connection: _due(connection, stored_name(place)))
 
     def mark_delivered(self, place: str, head: StoredHead) -> None:
         """A place has received all heads up to this one."""
-        self._journal.with_connection(lambda connection: put_delivered(connection, place, head.size))
+        name = stored_name(place)
+        self._journal.with_connection(lambda connection: put_delivered(connection, name, head.size))
 
     def stamp_due(self) -> bool:
         """Whether the last time stamp is old enough for another."""

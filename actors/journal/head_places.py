@@ -7,6 +7,7 @@ that the journal's keeper cannot reach.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import smtplib
@@ -40,6 +41,16 @@ def shown(place: str) -> str:
         return place
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+
+def stored_name(place: str) -> str:
+    """A place as the journal names it, whose copies go to other people: a URL without its password and query, and a
+    digest of the query, which keeps two such places apart."""
+    parts = urllib.parse.urlsplit(place)
+    if not parts.hostname or (parts.password is None and not (parts.query and parts.scheme in ("http", "https"))):
+        return place
+    apart = hashlib.sha256(f"{parts.username}?{parts.query}".encode()).hexdigest()[:16]
+    return f"{shown(place)}#{apart}"
 
 
 def deliver(place: str, heads: Sequence[StoredHead]) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import email
 import http.server
 import socket
+import sqlite3
 import ssl
 import threading
 from collections.abc import Iterator
@@ -20,13 +21,14 @@ from aiosmtpd.smtp import Envelope
 from actors.journal.actor import Audit
 from actors.journal.evidence import EvidenceSettings
 from actors.journal.evidence_tables import StoredHead
-from actors.journal.head_places import PlaceAway, deliver, shown
+from actors.journal.head_places import PlaceAway, deliver, shown, stored_name
 from actors.journal.signed_head import parse_head, split_notes
 from supervisor.config.loader import load, load_place
 from supervisor.config.models import Configuration, ConfigurationError
 from supervisor.supervision.specs import audit_actor
 from tests.brokers.listeners import self_signed, taking
-from tests.unit.journal_cases import events
+from tests.unit.journal_cases import change, events
+from tests.unit.test_journal_evidence import run_audit
 
 HEADS = [StoredHead(1, "t", "one\n\n— k AAAA\n"), StoredHead(2, "t", "two\n\n— k AAAA\n")]
 
@@ -224,3 +226,32 @@ async def test_a_place_that_hangs_keeps_its_heads_from_nobody_else(tmp_path: Pat
         assert [parse_head(note).size for note in split_notes(near.read_text())] == [1]
         silent.close()
         closing.cancel()
+
+
+@pytest.mark.parametrize("version", ["this one", "one that kept the whole address"])
+async def test_no_copy_of_the_journal_has_the_password_of_a_place_which_receives_each_head_once(
+    collector: tuple[int, list[tuple[str, str | None]]], tmp_path: Path, version: str
+) -> None:
+    port, taken = collector
+    place = f"http://me:s3cret-s3cret@127.0.0.1:{port}/heads"
+    await run_audit(tmp_path, "a", places=(place,))
+    if version != "this one":
+        change(tmp_path, "UPDATE journal_head_deliveries SET place = ?", place)
+    await run_audit(tmp_path, places=(place,))
+
+    [(body, _)], [(name, size)] = taken, _deliveries(tmp_path)
+    assert parse_head(next(iter(split_notes(body)))).size == size == 1
+    assert name.startswith(f"http://127.0.0.1:{port}/heads#")
+    with sqlite3.connect(tmp_path / "journal.db") as journal:
+        assert "s3cret" not in "".join(journal.iterdump())
+
+
+def test_two_places_that_differ_in_their_query_alone_are_two() -> None:
+    names = {stored_name(f"https://h/heads?{query}") for query in ("", "token=a", "token=b")}
+    assert len(names) == 3
+    assert not any("token" in name for name in names)
+
+
+def _deliveries(directory: Path) -> list[tuple[str, int]]:
+    with sqlite3.connect(directory / "journal.db") as journal:
+        return list(journal.execute("SELECT place, size FROM journal_head_deliveries"))
