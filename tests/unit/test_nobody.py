@@ -122,7 +122,9 @@ def away_from_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-@pytest.mark.parametrize("of_a_process", [None, ENDED, os.getpid()])
+@pytest.mark.parametrize(
+    "of_a_process", [None, ENDED, os.getpid()], ids=["no run file", "one that ended", "one that lives"]
+)
 def test_what_is_said_from_cheap_facts_is_what_is_said_otherwise(
     tmp_path: Path, name: str, of_a_process: int | None
 ) -> None:
