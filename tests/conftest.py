@@ -1,8 +1,10 @@
-"""What concerns every test: which of them must not run side by side when the suite is spread over processes."""
+"""What concerns every test: which of them must not run side by side when the suite is spread over processes, and what
+they do not take over from the shell that starts them."""
 
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -11,6 +13,10 @@ TOGETHER = {"tests/cluster/": "ray", "tests/faults/": "ray", "tests/console/test
 """Tests of one group run in one process: two clusters at once are more than two cores carry."""
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers: tables are as wide as where nobody looks
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What a shell starts in the background ignores interrupts, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
