@@ -227,7 +227,12 @@ def correct_guess(work: ReconciliationPass, fill: Fill, was: Corrected, order: B
         booked = replace(booked, legs=legs, closed=back, replaces=tuple(guesses), adopted=ZERO, counted=True)
     elif not fill.quantity:
         leg, change = named_leg(work.book, fill, order, work.slice.conventions), -was.quantity * fill.side.sign
-        if leg is None or not _is_unexplained(work.book, leg, -change) or not _positions_follow(work, leg, change):
+        if (
+            leg is None
+            or not change
+            or not _is_unexplained(work.book, leg, -change)
+            or not _positions_follow(work, leg, change)
+        ):
             return False
         booked = replace(booked, legs=((leg, change),))
     work.note(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)

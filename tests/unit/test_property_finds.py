@@ -105,6 +105,19 @@ def test_a_fill_that_a_row_took_out_of_our_order_stays_as_reported_once_the_orde
     assert world.book.orders["client:c1"].broker_order_id == "B3"
 
 
+@pytest.mark.parametrize("correct", list(Correct))
+def test_a_bust_that_is_corrected_again_changes_nothing(correct: Correct) -> None:
+    """The execution was busted before the broker ever reported it: the second correction is of a quantity of 0."""
+    world = world_of(LegScheme.NET, reports_fills=True)
+    world.policy = replace(world.policy, correct=correct)
+    for step in (*[("place", 0, 0)] * 7, ("fill_and_report", 0, 0), *[("correct_an_execution", 0, 0)] * 2):
+        world.step(*step)
+    world.look_badly(3, 0)
+    if correct is Correct.AUTO:
+        world.settle()
+        world.check_truth()
+
+
 def test_what_took_the_place_of_an_order_is_no_earlier_order_with_its_client_id() -> None:
     world = world_of(LegScheme.NET, tags=2)
     for step in (
