@@ -17,6 +17,17 @@ _IS_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 _HIGHEST_PORT = 65_535
 
 
+def lives(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def is_address(gcs: str) -> bool:
     """Whether this is a host:port."""
     host, _, port = gcs.rpartition(":")

@@ -44,6 +44,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import account_of, cell_account
 from actors.runtime.cell import TOGETHER, Cell, Seats, Together
+from actors.runtime.cluster_probe import lives
 from actors.runtime.deployment import EVICTED_WITHIN_S, Carried, Deployment
 from actors.runtime.nodes import OF_ONE_NODE, Node, Nodes, Place, place_of
 from actors.runtime.ports import ActorUnavailable, Answer, CallTimeout, answer_of, logged, outcome
@@ -802,19 +803,9 @@ def _own_folder() -> str:
     folder = os.path.join(closed, "ray")
     for old in sorted(glob.glob(os.path.join(glob.escape(folder), "session_2*")))[:-SESSIONS_KEPT]:
         pid = old.rpartition("_")[2]
-        if pid.isdigit() and not _lives(int(pid)):
+        if pid.isdigit() and not lives(int(pid)):
             shutil.rmtree(old, ignore_errors=True)
     return folder
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 SESSIONS_KEPT = 5

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 
 from actors.book.trading_permission import Halted, scope_words
 from actors.names import account_of, symbol_of
+from actors.runtime.cluster_probe import lives
 from actors.runtime.ports import CallError
 from brokers.model import Completeness
 from supervisor.cli.console import Failure, console, print_json, say
@@ -277,7 +277,7 @@ def stop(configuration: Configuration) -> int:
         # The process that started it ends it at the same moment, so the answer may not arrive.
         supervisor.stop()
     until_s = time.monotonic() + STOP_TIMEOUT_S
-    while _lives(run.pid):
+    while lives(run.pid):
         if time.monotonic() > until_s:
             raise Failure(f"process {run.pid}, which started it, has not ended yet", EXIT_UNVERIFIED)
         time.sleep(0.1)  # the end of another process has no event to wait for
@@ -296,13 +296,3 @@ def _names(supervisor: Running) -> Sequence[str]:
         for account in supervisor.status()["accounts"]
         for row in account["instruments"]
     ]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from actors.runtime.cluster_probe import lives
 from actors.runtime.ports import CallError
 from brokers.secret_keeper import kept
 from brokers.spec import SecretRef, SecretSource
@@ -31,7 +32,6 @@ from supervisor.cli.screen import View, settled
 from supervisor.cli.session import LET_GO, Ended, Order
 from supervisor.cli.signals import StopSignals
 from supervisor.client import processes
-from supervisor.client.nobody import lives
 from supervisor.client.processes import Started
 from supervisor.config.models import Configuration
 from supervisor.presentation.event_text import Happening, Summaries

@@ -21,7 +21,7 @@ from loguru import logger
 from actors.book.trading_permission import Permission
 from actors.names import SUPERVISOR
 from actors.runtime import ray_environment
-from actors.runtime.cluster_probe import answers, is_address, listens
+from actors.runtime.cluster_probe import answers, is_address, listens, lives
 from actors.runtime.ports import ActorUnavailable, CallError
 from actors.runtime.ray_environment import Address
 from supervisor.client import arguments, run_file
@@ -33,7 +33,6 @@ from supervisor.client.nobody import (
     REMEDY,
     REMEDY_OF_ADDRESS,
     clusters_of_this_machine,
-    lives,
     owners_of_others,
 )
 from supervisor.errors import NotConnected, NotRunning, RayConflict

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from actors.runtime.cluster_probe import answers, is_address, listens
+from actors.runtime.cluster_probe import answers, is_address, listens, lives
 from supervisor.client.run_file import of_another_at, owner_of, read_from
 from supervisor.errors import NotRunning
 
@@ -127,14 +127,3 @@ def _local_clusters() -> Iterator[tuple[str, Path]]:
         with contextlib.suppress(OSError):
             for address in re.findall(r"--gcs-address=([^\0]+:\d+)", command.read_text(errors="replace")):
                 yield address, command.parent
-
-
-def lives(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -20,7 +20,7 @@ from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
 from actors.runtime import ray_environment
-from actors.runtime.cluster_probe import ANSWERS_WITHIN_S, answers, is_address, listens
+from actors.runtime.cluster_probe import ANSWERS_WITHIN_S, answers, is_address, listens, lives
 from actors.runtime.nodes import nowhere
 from actors.runtime.ports import CallError, CallTimeout
 from actors.runtime.ray_environment import Address
@@ -29,7 +29,6 @@ from supervisor.changes.requests import Change
 from supervisor.client import run_file
 from supervisor.client.calls import BlockingPort, run_blocking
 from supervisor.client.local_door import DoorClient
-from supervisor.client.nobody import lives
 from supervisor.client.run_file import RunFile
 from supervisor.client.supervisor_client import ANSWER_TIMEOUT_S, SupervisorClient
 from supervisor.config.models import Configuration
