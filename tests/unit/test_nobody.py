@@ -211,8 +211,10 @@ def test_a_cluster_that_was_configured_and_answers_nothing_is_not_started_on(
 
 def test_a_cluster_with_tls_between_its_nodes_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_port(silent) as address:
+        with pytest.raises(OSError, match="answers nothing"):
+            cluster_probe.answers(address, 0.1)
         monkeypatch.setenv("RAY_USE_TLS", "1")
-        cluster_probe.answers(address, 0.1)
+        cluster_probe.answers(address, 0.1)  # nothing is raised now
 
 
 @pytest.mark.parametrize(
