@@ -34,6 +34,7 @@ def unexplained_first(work: ReconciliationPass, fills: Iterable[tuple[Fill, Book
     if work.slice.claims is not None or work.slice.conventions.legs is not LegScheme.NET:
         return
     by_leg: dict[str, list[Fill]] = {}
+    reported: set[str] = set()
     baseline = work.book.baseline
     for fill, order, leg in fills:
         if baseline is not None and fill.time <= baseline:
@@ -43,23 +44,28 @@ def unexplained_first(work: ReconciliationPass, fills: Iterable[tuple[Fill, Book
             return
         if fill.combination != work.book.instrument:
             by_leg.setdefault(leg, []).append(fill)
+            subject = order.subject if order is not None else (fill.broker_order_id or fill.fill_id)
+            if (DiscrepancyType.MISSED_FILL, subject) in work.book.breaks:
+                reported.add(leg)
     for leg, of_leg in by_leg.items():
         if work.book.covered(leg, of_leg[0].time) or work.settled_at(work.book.activity.get(leg)) is not None:
             continue
         shown = sum((row.quantity for row in section.rows if row.leg == leg), ZERO)
         change = _came_before(work, leg, shown, of_leg)
-        if change and not _reported_differently(work, leg, change):
+        if change and not _reported_differently(work, leg, change, fills_are_reported=leg in reported):
             _take_over(work, leg, change, of_leg[0])
 
 
-def _reported_differently(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
-    """Whether the difference in a leg is open with another value, because a look reported it beside the fills: that
-    report stands."""
+def _reported_differently(work: ReconciliationPass, leg: str, change: Decimal, *, fills_are_reported: bool) -> bool:
+    """Whether an earlier look reported these fills without this change, or the difference in the leg with another
+    value. That report stands: if it did not, two looks at the same rows would take turns."""
     held = work.book.legs.get(leg)
     came = to_text((held.quantity if held is not None else ZERO) + change)
     kinds = (DiscrepancyType.POSITION_MISMATCH, DiscrepancyType.MISSING_LOCALLY)
-    open_ones = (work.book.breaks.get((kind, leg)) for kind in kinds)
-    return any(found is not None and found.broker_value != came for found in open_ones)
+    open_ones = [found for kind in kinds if (found := work.book.breaks.get((kind, leg))) is not None]
+    if any(found.broker_value != came for found in open_ones):
+        return True
+    return fills_are_reported and not open_ones
 
 
 def _came_before(work: ReconciliationPass, leg: str, shown: Decimal, fills: Sequence[Fill]) -> Decimal:

@@ -118,6 +118,20 @@ def test_a_bust_that_is_corrected_again_changes_nothing(correct: Correct) -> Non
         world.check_truth()
 
 
+def test_under_alert_a_fill_that_was_reported_is_not_reported_as_coming_after_a_change_too() -> None:
+    """The order that may explain the change holds its leg back, whose break that closes: looks at the same rows took
+    turns between the two reports."""
+    world = world_of(LegScheme.NET, reports_fills=True)
+    world.policy = replace(world.policy, correct=Correct.ALERT)
+    for step in (
+        ("place", 0, 0), ("place", 0, 0), ("lose_confirmation", 1, 1), ("believe", 18, 0), ("report_barely", 0, 0),
+        ("pass_a_day", 0, 0), ("fill", 0, 0), ("look", 0, 0), ("change_silently", 1, 1),
+    ):  # fmt: skip
+        world.step(*step)
+    assert world.look().events
+    assert world.look().events == ()
+
+
 def test_what_took_the_place_of_an_order_is_no_earlier_order_with_its_client_id() -> None:
     world = world_of(LegScheme.NET, tags=2)
     for step in (
