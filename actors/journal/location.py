@@ -64,7 +64,7 @@ class Place:
         self.name = shown(self._url)
         self.file = file_of(self._url)
         self.dialect = self._url.get_backend_name()
-        self._read_only = read_only
+        self.read_only = read_only
         self._exclusive = exclusive
         self._busy_timeout_s = busy_timeout_s
         self._on_connect = on_connect
@@ -85,9 +85,9 @@ class Place:
     def take(self) -> None:
         """Make the directory, and this process the one writer where it is to be. Raises what :class:`JournalLock`
         and :func:`make_directory` do."""
-        if self.file is not None and not self._read_only:
+        if self.file is not None and not self.read_only:
             make_directory(self.file)
-        if self._servers is not None and self._mark is not None and not self._read_only:
+        if self._servers is not None and self._mark is not None and not self.read_only:
             with contextlib.suppress(JournalUnavailable):  # a mark that cannot be written costs no work
                 make_directory(self._mark.path)
         if self._lock is not None:
@@ -114,7 +114,7 @@ class Place:
             if log.exists() and log.stat().st_size:
                 # SQLite would throw the log away, and with it what was acknowledged.
                 raise corrupt(attempted, f"its file {found}, and its write-ahead log {log.name} is not")
-        if not self._read_only:
+        if not self.read_only:
             create_file(self.file)
 
     def connect(
@@ -130,7 +130,7 @@ class Place:
         if self._servers is not None:
             seen = self.seen()
             servers = self._servers
-            if read_only and not self._read_only:  # beside the writer's own connection
+            if read_only and not self.read_only:  # beside the writer's own connection
                 servers = Servers(self._url, read_only=True, exclusive=False, answer_within_s=READER_WAITS_S)
             prepare = partial(self._prepare_server, attempted, seen, read_only=read_only, believe=believe)
             return servers.connect(attempted, None if seen is None else seen.server, prepare)

@@ -106,28 +106,10 @@ class Journal:
     itself), and :class:`JournalCorrupt` when what it holds is not what was written.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        exclusive: bool,
-        read_only: bool,
-        busy_timeout_s: float,
-        on_connect: OnConnect | None,
-        beside: Path | None = None,
-        answer_within_s: float | None = None,
-    ) -> None:
-        self._place = Place(
-            url,
-            exclusive=exclusive,
-            read_only=read_only,
-            busy_timeout_s=busy_timeout_s,
-            on_connect=on_connect,
-            beside=beside,
-            answer_within_s=answer_within_s,
-        )
-        self._name = self._place.name
-        self._read_only = read_only
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._name = place.name
+        self._read_only = place.read_only
         self._mutex = threading.RLock()
         self._connection: Connection | None = None
         self._heads = Heads(0, GENESIS)
@@ -161,7 +143,7 @@ class Journal:
         """
         if exclusive and read_only:
             raise ValueError("who only reads a journal needs no lock on it")
-        journal = cls(
+        place = Place(
             url,
             exclusive=exclusive,
             read_only=read_only,
@@ -170,6 +152,7 @@ class Journal:
             beside=beside,
             answer_within_s=answer_within_s,
         )
+        journal = cls(place)
         try:
             journal._place.take()
             with journal._using(f"open the journal {journal._name}"):
