@@ -77,6 +77,8 @@ def actors(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def all_verified(status: dict[str, Any]) -> bool:
-    """Every instrument has finished a cycle in step at least once, and its actor is up."""
+    """Every instrument has finished a cycle in step at least once, its actor is up, and every actor has reported which
+    process it is: a new supervisor knows that only from the first report of each."""
     rows = instruments(status).values()
-    return bool(rows) and all(row["health"]["verified_at"] and row["health"]["state"] == "UP" for row in rows)
+    in_step = bool(rows) and all(row["health"]["verified_at"] and row["health"]["state"] == "UP" for row in rows)
+    return in_step and all(row["pid"] for row in actors(status).values())

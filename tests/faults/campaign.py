@@ -383,10 +383,16 @@ def check_left_over(before: LeftOver, outcome: Outcome, within_s: float = 15.0) 
 
 
 def _held(running: Started) -> dict[str, int]:
-    """The most descriptors and threads that an actor of each kind has."""
-    status = running.status(timeout_s=STATUS_WITHIN_S)["supervisor"]
+    """The most descriptors and threads that an actor of each kind has, once each has reported which process it is."""
     most: dict[str, int] = {}
-    pids = [("supervisor", status["pid"]), *((row["kind"], row["pid"]) for row in status["actors"])]
+    began_s = time.monotonic()
+    while True:
+        status = running.status(timeout_s=STATUS_WITHIN_S)["supervisor"]
+        pids = [("supervisor", status["pid"]), *((row["kind"], row["pid"]) for row in status["actors"])]
+        if all(pid is not None for _, pid in pids):
+            break
+        assert time.monotonic() - began_s < AT_REST_WITHIN_S, f"an actor without a process: {status['actors']}"
+        time.sleep(0.2)  # as above
     for kind, pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
