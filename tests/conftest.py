@@ -1,5 +1,5 @@
-"""What concerns every test: which of them must not run side by side when the suite is spread over processes, and what
-they do not take over from the shell that starts them."""
+"""What concerns every test: which of them must not run side by side when the suite is spread over processes, what they
+do not take over from the shell that starts them, and the seeds that CI tries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import os
 import signal
 from typing import Any
 
+import hypothesis
 import pytest
+
+from tests.fresh import IN_CI, SEEDS
 
 TOGETHER = {"tests/cluster/": "ray", "tests/faults/": "ray", "tests/console/test_browser.py": "browser"}
 """Tests of one group run in one process: two clusters at once are more than two cores carry."""
@@ -17,6 +20,21 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers: tables 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # What a shell starts in the background ignores interrupts, and so would every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+if IN_CI:
+    # Hypothesis repeats the same examples where CI is set; here each run of CI tries others. A failure prints them.
+    hypothesis.settings.register_profile("fresh", hypothesis.settings.get_profile("ci"), derandomize=False)
+    hypothesis.settings.load_profile("fresh")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show which seeds the campaigns of this run used."""
+    reports = [one for of_outcome in ("passed", "failed") for one in terminalreporter.stats.get(of_outcome, ())]
+    for report in reports:
+        for name, value in report.user_properties:
+            if name == SEEDS:
+                terminalreporter.write_line(f"seeds of {value}")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,20 +8,25 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.faults.campaign import Outcome, check_left_over, left_over, run
 from tests.faults.clocks import HouseClock
+from tests.fresh import IN_CI, SEEDS
 
-SECONDS = float(os.environ.get("FAULT_CAMPAIGN_S", "20"))
+SECONDS = float(os.environ.get("FAULT_CAMPAIGN_S", "120" if IN_CI else "20"))
 
 
-@pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="a long campaign: set RUN_SLOW to run it")
-@pytest.mark.timeout(SECONDS + 300)
-def test_whatever_is_killed_cut_or_lied_about_nothing_is_lost_and_nothing_stays_wrong(tmp_path: Path) -> None:
+@pytest.mark.skipif(not (IN_CI or os.environ.get("RUN_SLOW")), reason="a long campaign: set RUN_SLOW to run it")
+@pytest.mark.timeout(SECONDS + 400)
+def test_whatever_is_killed_cut_or_lied_about_nothing_is_lost_and_nothing_stays_wrong(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     seed = random.SystemRandom().randrange(10**6)
+    record_property(SEEDS, f"faults: {seed}, {SECONDS:g} s")
     outcome = run(SECONDS, seed, tmp_path)
     again = f"python -m tests.faults.campaign --minutes {SECONDS / 60:.2g} --seed {seed}"
     assert not outcome.failures, f"{outcome}\n{again}"

@@ -1,39 +1,34 @@
-"""As many seeds as fit into some seconds, fresh ones with ``SIMULATION_SEED=fresh``; a seed that fails says how to see
-it again."""
+"""Some seeds that are known to pass, in CI many fresh ones; a seed that fails says how to see it again."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 
 import pytest
 
+from tests.fresh import IN_CI, SEEDS, a_seed
 from tests.simulation.laws import LawBroken
 from tests.simulation.run import STEPS, run
 
-FOR_S = float(os.environ.get("SIMULATION_FOR_S", "6"))
-AT_MOST = 400
+COUNT = int(os.environ.get("SIMULATION_COUNT", "400" if IN_CI else "20"))
+"""Four hundred take about two minutes."""
 KNOWN_TO_PASS = 700_000
-"""Where the seeds begin: with fresh ones, of which one in many hundred may still fail, no change could be judged. What
-a seed found has a test in the unit that was wrong: the seed itself is another run with the next change."""
+"""Where the seeds of a developer's run begin. What a seed found has a test in the unit that was wrong: the seed itself
+is another run with the next change."""
 OF_EACH_KIND = (7, 8, 910000)
 
 
-@pytest.mark.timeout(300)
-def test_seeds_keep_every_law() -> None:
+@pytest.mark.timeout(60 + 3 * COUNT)
+def test_seeds_keep_every_law(record_property: Callable[[str, object], None]) -> None:
     """Laws 1 to 5, 7 and 8; PEERS 1, 3, 4, 5, 11, 12, 13, 15."""
-    given = os.environ.get("SIMULATION_SEED", str(KNOWN_TO_PASS))
-    first = int.from_bytes(os.urandom(5)) if given == "fresh" else int(given)
-    print(f"seeds from {first}; the same again: SIMULATION_SEED={first}")
-    until_s = time.monotonic() + FOR_S
-    for seed in range(first, first + AT_MOST):
+    first = a_seed("SIMULATION_SEED", KNOWN_TO_PASS)
+    record_property(SEEDS, f"simulation: {first} to {first + COUNT - 1}")
+    for seed in range(first, first + COUNT):
         outcome = run(seed)
         assert outcome.failure is None, f"seed {seed}: {outcome.failure}\nTo see it: {outcome.command}"
-        if time.monotonic() > until_s:
-            break
-    print(f"{seed - first + 1} seeds passed, {first} to {seed}")
 
 
 def test_a_seed_is_the_same_run_in_every_process() -> None:
