@@ -277,9 +277,9 @@ class Link:
         # On 1102 ib_async would request a summary of the account that nobody awaits.
         ib.errorEvent -= ib._onError  # noqa: SLF001 - no public way to have it stop
         ib.client.decoder = Listener(ib.wrapper, self._receive)
-        # Its log repeats our errors, and shows rows that are not for everybody.
-        quiet = logging.Logger("ib_async")
-        quiet.addHandler(logging.NullHandler())
+        # Its log repeats our errors, and shows rows that are not for everybody. Without a level each row would be made
+        # a record of, which nobody takes.
+        quiet = logging.Logger("ib_async", logging.CRITICAL + 1)
         ib._logger = ib.client._logger = ib.wrapper._logger = quiet  # noqa: SLF001 - no public way to set it
         ib.client.conn.hasData += self._on_bytes
         ib.client.conn.disconnected += self._on_disconnected

@@ -102,7 +102,7 @@ class Listener(Decoder):
         self._trouble = _Trouble()
         self._numbers: dict[type, _Numbers] = {}
         # The decoder swallows its errors into this logger, and this connection's rows are not for everybody's log.
-        self.logger = logging.Logger("ib_async.decoder")
+        self.logger = logging.Logger("ib_async.decoder", logging.ERROR)
         self.logger.addHandler(self._trouble)
 
     def interpret(self, fields: list[str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, tzinfo
 from decimal import Decimal
 from typing import NoReturn
 from zoneinfo import ZoneInfo
@@ -403,7 +403,7 @@ def contract(fields: Fields) -> Contract:
 def _day(text: str) -> date | None:
     """The last trading day of a contract; ``None`` for a month alone, and where there is none."""
     try:
-        return datetime.strptime(text[:8], "%Y%m%d").replace(tzinfo=UTC).date() if len(text) >= 8 else None
+        return date.fromisoformat(text[:8]) if text[:8].isdecimal() and len(text) >= 8 else None
     except ValueError:
         return None
 
@@ -479,7 +479,7 @@ def moment(text: str, zone: tzinfo | None) -> tuple[BrokerTime, str | None]:
         _reject("time", text, "a date and a time")
     day, clock, name = found.groups()
     try:
-        naive = BrokerTime.strptime(f"{day} {clock}", "%Y%m%d %H:%M:%S")  # its zone is settled below
+        naive = BrokerTime.fromisoformat(f"{day}T{clock}")  # its zone is settled below
     except ValueError:
         _reject("time", text, "a date and a time")
     in_our_time(naive, "time")

@@ -192,6 +192,25 @@ async def test_positions_that_go_on_lagging_behind_their_trades_are_in_doubt_for
         assert isinstance((await adapter.snapshot(doubted.fills_cursor)).positions, Complete)
 
 
+@pytest.mark.parametrize(
+    ("list_of", "field"),
+    [("orders", "order_timestamp"), ("orders", "created"), ("trades", "fill_timestamp"), ("trades", "timestamp")],
+)
+async def test_a_time_that_cannot_be_read_costs_its_row_at_most(sim: KiteSimulator, list_of: str, field: str) -> None:
+    """The SDK reads seven fields of each row as times, wanted or not, and fails the whole list at one of them."""
+    held_account(sim)
+    sim.trade(INFY, BUY, D(5))
+    sim.trade(NIFTY, BUY, D(75))
+    told = told_by(sim, f"/{list_of}")
+    next(row for row in told["data"] if row["tradingsymbol"] == "INFY")[field] = "2024-13-45 99:99:99"
+    async with broker(sim) as adapter:
+        sim.answer_with(RawReply(200, json.dumps(told).encode()), match=list_of, times=9)
+        snapshot = await adapter.snapshot(midnight())
+    section = snapshot.orders if list_of == "orders" else snapshot.fills
+    assert not isinstance(section, Failed), section
+    assert NIFTY in {row.instrument for row in rows_of(section)}
+
+
 # -- faults --------------------------------------------------------------------------------------------------------
 
 
