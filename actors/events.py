@@ -19,6 +19,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from brokers.clocks import BrokerTime
+from brokers.versions import across_versions
 
 Json = None | bool | int | str | list["Json"] | dict[str, "Json"]
 Payload = Mapping[str, Json]
@@ -90,6 +91,7 @@ class Event:
         return Event, (self.event_id, self.type, self.severity, self.time, self.payload)
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Record:
     """An event with its place: ``seq`` is gapless over the whole journal, ``version`` within its stream (from 1).
@@ -105,6 +107,7 @@ class Record:
     hash: str
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class NamedInStep:
     """At which version of its book, and what time of its clock, an account named an instrument as being in step."""
@@ -113,6 +116,7 @@ class NamedInStep:
     at: datetime
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class StreamTail:
     """What a writer needs to go on with a stream: the records from the last checkpoint (that one included, where

@@ -17,6 +17,7 @@ from actors.reconciliation.reconciliation_pass import Status
 from brokers.clocks import BrokerTime
 from brokers.model import Cursor
 from brokers.port import Remembered, StreamState
+from brokers.versions import Program, across_versions
 
 Ago = NewType("Ago", timedelta)
 """How long before a message left its sender something was; negative where it is still to come. Lengths of time mean the
@@ -34,6 +35,7 @@ class Connection(StrEnum):
     FAILED = "FAILED"  # an internal error
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class SliceRequest:
     """Requests one instrument's rows from an account, from a snapshot requested no longer ago than ``within``: a length
@@ -62,6 +64,7 @@ class SliceRequest:
     owners: Mapping[str, str] = field(default_factory=dict)
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Unchanged:
     """The requested slice equals that of this revision, at a later time. ``asked`` as in a slice."""
@@ -74,6 +77,7 @@ class Unchanged:
     asked: timedelta | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class NoSlice:
     """The broker could not be asked, or its answer was unreadable. ``retry_at`` is the time of the next try, by the
@@ -85,6 +89,7 @@ class NoSlice:
     retry_in: timedelta | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class CycleReport:
     """The result of one cycle, or of one verdict of several passes.
@@ -123,6 +128,7 @@ class CycleReport:
         }
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """The statistics of an instrument actor since it started, or together with its former incarnations'."""
@@ -162,6 +168,7 @@ class Statistics:
         return self.successes / self.cycles if self.cycles else None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class InstrumentHealth:
     """An instrument actor's answer to a probe. ``cycle_age_s`` is the time since its last cycle finished; ``halts`` are
@@ -169,7 +176,8 @@ class InstrumentHealth:
     ``verified_age_s`` is how long before this answer, as the actor measured it, its book was found in step by the
     report; infinite where that no longer counts, since the book is another or the clock was set. ``began_version`` is
     the version at which this actor first loaded its book, ``None`` before. ``work`` is the operators' work on its open
-    breaks, by break id; ``halts_due`` describes the breaks that should halt trading here and have not yet."""
+    breaks, by break id; ``halts_due`` describes the breaks that should halt trading here and have not yet.
+    ``program`` is what its process runs."""
 
     report: CycleReport | None
     statistics: Statistics
@@ -184,13 +192,15 @@ class InstrumentHealth:
     work: Mapping[str, BreakWork] = field(default_factory=dict)
     halts_due: tuple[str, ...] = ()
     next_check_s: float | None = field(default=None, compare=False)
+    program: Program | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class AlertsHealth:
     """The alerts actor's answer to a probe. ``cursor`` is how far it has read the journal, ``subjects`` the number of
     problems that are open or whose end is not reported; ``waiting``, ``delivered``, ``failed`` (tries) and ``failing``
-    (why) are by route."""
+    (why) are by route. ``program`` is what its process runs."""
 
     pid: int
     cursor: int
@@ -202,6 +212,7 @@ class AlertsHealth:
     failed: Mapping[str, int]
     failing: Mapping[str, str]
     fingerprint: str | None = None
+    program: Program | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The form of ``status --json``."""
@@ -217,6 +228,7 @@ class AlertsHealth:
         }
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class AccountHealth:
     """An account actor's answer to a probe. ``unowned`` are instruments of the account for which no actor is started;
@@ -225,7 +237,7 @@ class AccountHealth:
     settings. ``work`` is the operators' work on its open breaks, by break id. ``call_seconds`` is the total time of its
     fetches, ``call_errors`` how many failed, ``clock_steps`` how often its clock was set. ``login`` is the broker's own
     id of the account that was reached; ``double`` is why nothing of it is believed, where another account reaches the
-    same login."""
+    same login. ``program`` is what its process runs."""
 
     account: str
     broker: str
@@ -247,6 +259,7 @@ class AccountHealth:
     clock_steps: int = 0
     login: str | None = None
     double: str | None = None
+    program: Program | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The account's part of the JSON contract, without its instruments."""

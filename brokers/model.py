@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from brokers.clocks import BrokerTime
+from brokers.versions import across_versions
 
 NET = "net"
 LONG = "long"
@@ -114,6 +115,7 @@ class CostBasis(StrEnum):
     ALL_OPENING = "all_opening"  # it covers everything traded on the leg's side since the row began, closed or not
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Conventions:
     """An account's way of keeping positions; it decides which leg a fill joins and at what average price.
@@ -189,6 +191,7 @@ class Reason(StrEnum):
     TAKE_PROFIT = "TAKE_PROFIT"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class ContractFacts:
     """What the broker reports of an instrument itself; ``None`` where it does not.
@@ -223,6 +226,7 @@ class ContractFacts:
         return (at - _BEHIND_UTC).date() > self.expiry if self.ends_at is None else at >= self.ends_at
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """A change of one leg that no fill explains, as the broker reports it or shows it in two snapshots.
@@ -247,6 +251,7 @@ class Evidence:
     became: Decimal | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Position:
     """One leg of one instrument as the broker holds it. ``quantity`` is signed and never zero. An ``average_price``
@@ -268,6 +273,7 @@ class Position:
         return self.average_price if self.open_average is None else self.open_average
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Order:
     """One order as the broker shows it.
@@ -314,6 +320,7 @@ class Order:
     group: str | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Corrected:
     """An execution as its broker reported it before the correction."""
@@ -339,6 +346,7 @@ def id_in_scope(key: str) -> str:
     return key.partition("|")[0]
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Fill:
     """One execution. ``fill_id`` is IB's execId, OANDA's transaction id, Kite's trade_id, MT5's deal ticket, and unique
@@ -385,6 +393,7 @@ class Fill:
         return f"{self.key}|{self.instrument}" if self.id_scope else self.fill_id
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class StreamedFill:
     """An execution that a broker's stream reported: it happened, and nothing else follows from it. ``order`` is the row
@@ -404,6 +413,7 @@ class SectionName(StrEnum):
     FILLS = "fills"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class RowProblem:
     """A row that could not be read. ``instrument`` and ``key`` are the parts that could; ``text`` says what was wrong
@@ -421,6 +431,7 @@ AnyRow = Position | Order | Fill
 Row = TypeVar("Row", bound=AnyRow, covariant=True)
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Complete(Generic[Row]):
     """Every row there is. Only here does the absence of a row mean that there is none."""
@@ -429,6 +440,7 @@ class Complete(Generic[Row]):
     completeness = Completeness.COMPLETE
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Partial(Generic[Row]):
     """Some rows; others may well exist. ``problems`` are the rows that could not be read."""
@@ -438,6 +450,7 @@ class Partial(Generic[Row]):
     completeness = Completeness.PARTIAL
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The broker did not answer the request readably. Nothing is known. A ``disbelieved`` answer came, and contradicts
@@ -448,6 +461,7 @@ class Failed:
     completeness = Completeness.FAILED
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Unsupported:
     """This broker or gateway has no such section. Nothing is known, and nothing is wrong."""
@@ -474,6 +488,7 @@ def section(rows: Iterable[Row], problems: Iterable[RowProblem] = ()) -> Complet
     return Partial(tuple(rows), unreadable) if unreadable else Complete(tuple(rows))
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class OrderQuery:
     """Queries one order by its known ids; at least one is set."""
@@ -483,6 +498,7 @@ class OrderQuery:
     client_order_id: str | None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class OrderAnswer:
     """A broker's answer to an :class:`OrderQuery`.
@@ -499,6 +515,7 @@ class OrderAnswer:
     again_at: datetime | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One leg as a book shows it that somebody else keeps (a table), from its newest row.
@@ -538,6 +555,7 @@ def _is_stored_as(stored: Decimal, number: Decimal, step: Decimal, *, grid: bool
     return abs(stored - number) < step
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class ClaimDoubt:
     """Why it is not known what somebody else's book shows of a leg (``None``: of the whole instrument): it is
@@ -548,6 +566,7 @@ class ClaimDoubt:
     text: str
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a book that somebody else keeps shows of one instrument. The book does not hold a leg without a row, unless
@@ -611,6 +630,7 @@ class Snapshot:
         return (*problems_of(self.positions), *problems_of(self.orders), *problems_of(self.fills))
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Slice:
     """One instrument's rows of a snapshot, with the fills it has not been given yet.

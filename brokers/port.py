@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from brokers.model import ContractFacts, Cursor, OrderAnswer, OrderQuery, Side, Snapshot
+from brokers.versions import across_versions
 
 Clock = Callable[[], datetime]
 """Returns the present as aware UTC."""
@@ -159,6 +160,7 @@ class Describing(Protocol):
         """What is known since the last :meth:`Broker.connect` or snapshot. Sends no request."""
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What a book holds, as the broker itself reported it earlier: its signed quantity and average price for each leg.

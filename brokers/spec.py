@@ -17,6 +17,7 @@ from typing import Any
 from brokers.errors import Refused
 from brokers.paper.prices import Market
 from brokers.secret_keeper import asked
+from brokers.versions import across_versions
 
 Setting = str | int | float | bool | None | tuple[str, ...]
 
@@ -43,6 +44,7 @@ DEMONSTRATION_VALUE = "demonstration"
 """The value of every secret of a simulated account. It opens nothing but our own simulators."""
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class SecretRef:
     """Where one secret of one account is found.

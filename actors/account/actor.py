@@ -74,6 +74,7 @@ from brokers.port import (
     Vouching,
     Watched,
 )
+from brokers.versions import PROGRAM
 
 __all__ = ["LONGEST_PAUSE_S", "REFUSED_PAUSE_S", "Account", "AccountSettings"]
 
@@ -352,6 +353,7 @@ class Account:
             clock_steps=self._clock_steps,
             login=self._login(),
             double=self._double,
+            program=PROGRAM,
         )
 
     async def work_on(self, break_id: str, request: BreakRequest) -> BreakWork:

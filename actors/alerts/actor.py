@@ -34,6 +34,7 @@ from actors.names import ALERTS, AUDIT
 from actors.runtime.ports import CallError, Runtime
 from brokers.kit.backoff import backoff_s
 from brokers.spec import SecretRef
+from brokers.versions import PROGRAM
 
 _PAGE = 1_000
 _WAIT_S = 5.0
@@ -110,6 +111,7 @@ class Alerts:
             failed={way.name: way.failed for way in ways},
             failing={way.name: way.failing for way in ways if way.failing is not None},
             fingerprint=self._settings.fingerprint,
+            program=PROGRAM,
         )
 
     async def close(self) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from actors.book.discrepancies import Break
 from actors.events import Event, EventType, Json, Severity, from_iso, to_iso
+from brokers.versions import across_versions
 
 REASON_CODES = (
     "BOOKING_ERROR",
@@ -121,6 +122,7 @@ class BreakRefused(Exception):
         return f"could not {self.attempted}: {self.found}. {self.remedy}"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class BreakRequest:
     """A person's request. ``by`` is the person, ``reason`` one of the codes, ``note`` a free text. ``until`` is when an
@@ -141,6 +143,7 @@ class BreakRequest:
     strategy: str | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class WorkStep:
     """One step of the work on a break: who did it, when, why, and the values of both sides at the time."""
@@ -157,6 +160,7 @@ class WorkStep:
         return person(self.by)
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class BreakWork:
     """The work done on one open break. ``state`` ignores that time passes: see :func:`state_at`."""

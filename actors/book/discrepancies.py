@@ -11,6 +11,7 @@ from types import MappingProxyType
 from actors.events import Json, Severity
 from brokers.clocks import BrokerTime
 from brokers.model import Reason, RowProblem
+from brokers.versions import across_versions
 
 
 class DiscrepancyType(StrEnum):
@@ -235,6 +236,7 @@ class Correction(StrEnum):
     RELOAD_BOOK = "reload_book"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Break:
     """One discrepancy.
@@ -269,6 +271,7 @@ class Break:
     first_look: BrokerTime | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
     """A break as one cycle reports it: still open, or resolved, and by which correction (``None`` if the difference

@@ -18,6 +18,7 @@ from typing import Final, Protocol, TypeVar
 from actors.book.book import Book
 from actors.events import Event, EventType, Json, Payload, Record, from_iso
 from actors.names import instrument_name
+from brokers.versions import across_versions
 
 NAMED: Final = "instruments"
 """The payload key of a RECONCILED that names the books it is of."""
@@ -32,6 +33,7 @@ _ONE_LOOK: Final = timedelta(seconds=1)
 _SHARED: Final = ("as_of", "positions", "orders", "fills", "fills_cursor")
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class InStep:
     """What an instrument reports to its account instead of writing a RECONCILED: nothing was written since the last

@@ -15,12 +15,14 @@ from decimal import Context, Decimal
 
 from brokers.clocks import BrokerTime
 from brokers.model import CostBasis
+from brokers.versions import across_versions
 
 ZERO = Decimal(0)
 SPLIT_STEP = Decimal("1e-12")
 """The step that quantities are rounded to after a split: a third of a lot has no finite decimal form."""
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Lot:
     """The open units of one fill (or of one correction, if ``fill_id`` is ``None``). ``quantity`` is signed.
@@ -33,6 +35,7 @@ class Lot:
     opened_at: BrokerTime
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Closed:
     """What a fill took out of a leg, so that it can be restored exactly: the lots, and the average price and cost at

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from brokers.clocks import BrokerTime
 from brokers.model import Order, OrderStatus, Side
+from brokers.versions import across_versions
 
 
 class OrderAction(StrEnum):
@@ -66,6 +67,7 @@ def transition(book: OrderStatus, broker: OrderStatus) -> OrderAction:
 OUR_ID = "client:"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Inferred:
     """A fill that was inferred from an order's filled quantity and is not reported yet. ``quantity`` is the part that
@@ -76,6 +78,7 @@ class Inferred:
     price: Decimal
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class BookOrder:
     """An order as the book has it.

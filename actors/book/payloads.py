@@ -18,6 +18,7 @@ from actors.book.orders import BookOrder, Inferred
 from actors.events import Event, Json, Severity, broker_time_from_iso, from_iso, to_iso, to_text
 from brokers.clocks import BrokerTime, broker_time
 from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional, scoped_id
+from brokers.versions import across_versions
 
 Document = dict[str, Json]
 
@@ -133,6 +134,7 @@ def order_from(data: Any) -> BookOrder:
 # Fills
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class BookedFill:
     """A fill and its effect on the book, decided when it was journaled.
@@ -292,6 +294,7 @@ def _corrected(data: Any) -> Corrected | None:
     return Corrected(data["fill_id"], Decimal(data["quantity"]), Decimal(data["price"]), data.get("id_scope", ""))
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class ReportedFill:
     """A fill as our side reported it ``at`` our time. Until the broker reports it too, its order, side, quantity, price

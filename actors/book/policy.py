@@ -10,6 +10,7 @@ from enum import StrEnum
 from actors.book.discrepancies import DiscrepancyType
 from actors.events import Severity
 from brokers.model import Conventions
+from brokers.versions import across_versions
 
 
 class Correct(StrEnum):
@@ -19,6 +20,7 @@ class Correct(StrEnum):
     ALERT = "alert"  # report it and leave the book alone
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The rules for one instrument.

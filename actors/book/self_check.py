@@ -20,6 +20,7 @@ from actors.book.book import Book
 from actors.book.checkpoint import checkpoint, restore
 from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase
 from actors.events import Event, EventType, Json, Record, Severity, event_id
+from brokers.versions import across_versions
 
 FIELDS_AT_MOST = 20
 LONGEST_VALUE = 200
@@ -27,6 +28,7 @@ _NAMES = ("key", "leg")
 """The keys that distinguish the rows of a document; orders have both."""
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class FieldDiffers:
     """One value of a book: what it was in memory (or in a checkpoint), and what the journal gives."""
@@ -36,6 +38,7 @@ class FieldDiffers:
     journal: str
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class SelfCheck:
     """The result of a comparison at ``version``. ``skipped`` is the reason if there was none."""

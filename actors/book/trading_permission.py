@@ -16,6 +16,7 @@ from actors.book.discrepancies import OF_A_POSITION_OR_AN_ORDER, Break, Discrepa
 from actors.book.payloads import ReportedFill
 from actors.events import EventType, Json, Record, Severity, to_iso, to_text
 from actors.names import SUPERVISOR, account_of, instrument_name
+from brokers.versions import across_versions
 
 EVERYTHING = SUPERVISOR
 """The stream of a halt of everything."""
@@ -37,6 +38,7 @@ class Obstacle(StrEnum):
     NO_ANSWER = "NO_ANSWER"  # the instrument's actor cannot be reached
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Reason:
     """One obstacle, with a text for a person."""
@@ -48,6 +50,7 @@ class Reason:
         return self.text
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Halt:
     """Trading stopped by an operator. ``scope`` is the stream it is journaled in: ``supervisor`` (everything), an
@@ -66,6 +69,7 @@ class Halt:
         return {"scope": scope_words(self.scope), "reason": self.reason, "since": to_iso(self.since)}
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Permission:
     """The answer: true if there is no obstacle to trading. ``answered_at`` is the time of the answer by the clock of
@@ -81,6 +85,7 @@ class Permission:
         return not self.reasons
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Halted:
     """The result of an operator's halt or resume. ``scopes`` are those it changed, ``instruments`` the affected ones

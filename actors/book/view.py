@@ -14,8 +14,10 @@ from actors.book.payloads import ReportedFill
 from actors.book.policy import Policy
 from brokers.clocks import BrokerTime
 from brokers.model import Conventions
+from brokers.versions import across_versions
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class LegState:
     """What one leg holds (negative if short); ``lots`` are oldest first, in the order they would be closed."""
@@ -31,6 +33,7 @@ class LegState:
         return self.lots[0].opened_at if self.lots else None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class BookState:
     """The book of one instrument. ``as_of`` is the time of this answer, ``verified_at`` when the book was last found in

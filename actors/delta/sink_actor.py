@@ -23,6 +23,7 @@ from actors.journal.types import JournalError
 from actors.runtime.ports import Runtime
 from brokers.errors import BrokerError, Refused
 from brokers.spec import SecretRef
+from brokers.versions import PROGRAM, Program, across_versions
 
 EVERY_S = 3.0
 AGAIN_AFTER_S = 5.0
@@ -46,10 +47,12 @@ class SinkSettings:
     fingerprint: str | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class SinkHealth:
     """A sink's answer to a probe: the place up to which the table holds the journal, how many rows this process wrote,
-    when it last wrote or found nothing to write, and the error that keeps it from writing, if any."""
+    when it last wrote or found nothing to write, and the error that keeps it from writing, if any. ``program`` is what
+    its process runs."""
 
     name: str
     uri: str
@@ -59,6 +62,7 @@ class SinkHealth:
     error: str | None
     pid: int
     fingerprint: str | None = None
+    program: Program | None = None
 
     def to_json(self) -> dict[str, Json]:
         """The form of ``status --json``."""
@@ -152,7 +156,7 @@ class SinkActor:
     async def health(self) -> SinkHealth:
         """How far it has come. Does not wait."""
         given = self._settings
-        here = (self._seq, self._rows, self._at, self._error, os.getpid(), given.fingerprint)
+        here = (self._seq, self._rows, self._at, self._error, os.getpid(), given.fingerprint, PROGRAM)
         return SinkHealth(given.name, given.uri, *here)
 
     async def close(self) -> None:

@@ -50,6 +50,7 @@ from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import Runtime
 from actors.runtime.steady_clock import SteadyRuntime
 from brokers.model import StreamedFill
+from brokers.versions import PROGRAM
 
 __all__ = ["CHECKPOINT_EVERY", "STOP_WITHIN_S", "CycleTrigger", "Instrument", "InstrumentSettings"]
 
@@ -202,6 +203,7 @@ class Instrument:
             dict(self.keeper.book.work) if self.keeper.book is not None else {},
             self._halts_due(),
             next_check_s=self._next_check_s(),
+            program=PROGRAM,
         )
 
     async def self_check(self) -> SelfCheck:

@@ -42,6 +42,7 @@ from actors.journal.types import (
 )
 from actors.names import AUDIT
 from actors.runtime.bounded_log import BoundedLog
+from brokers.versions import PROGRAM
 
 if TYPE_CHECKING:
     from actors.journal.kept_slices import KeptSlices
@@ -306,6 +307,7 @@ class Audit:
         self._tell()
         return {
             "pid": os.getpid(),
+            "program": PROGRAM.to_json(),
             "writable": self._journal is not None and self._error is None,
             "error": None if self._error is None else str(self._error),
             "away_since": None if self._away_since is None else to_iso(self._away_since),

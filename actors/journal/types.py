@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from actors.events import Event
+from brokers.versions import across_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Append:
     events: tuple[Event, ...]
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Appended:
     """The events are durable. ``version`` and ``last_seq`` are those of the last of them; an append of no events
@@ -32,6 +34,7 @@ class Appended:
     last_seq: int
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Stale:
     """The stream is not at the version the writer believed; nothing was written. It reloads and decides again."""
@@ -41,6 +44,7 @@ class Stale:
     actual_version: int
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Verification:
     """The result of reading the whole journal again.

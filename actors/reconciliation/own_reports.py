@@ -20,8 +20,10 @@ from actors.reconciliation.booked_fills import book_fill, with_closed
 from actors.reconciliation.order_matching import CLOCK_SKEW
 from brokers.clocks import broker_time
 from brokers.model import Conventions, Fill, OrderStatus, Side
+from brokers.versions import across_versions
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class OrderReport:
     """An order we sent, or its later state. At least one of the two ids is set."""
@@ -39,6 +41,7 @@ class OrderReport:
     strategy: str | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class FillReport:
     """An execution that was reported to us."""
@@ -55,6 +58,7 @@ class FillReport:
     strategy: str | None = None
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class PositionReport:
     """The position that we believe a leg to have from now on; a quantity of 0 means none."""

@@ -30,6 +30,7 @@ from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Json, Severity, event_id
 from brokers.clocks import BrokerTime
 from brokers.model import ContractFacts, Failed, IdScope, OrderAnswer, OrderQuery, Slice
+from brokers.versions import across_versions
 
 IN_A_TABLE_TOO = frozenset(
     {
@@ -56,6 +57,7 @@ class Status(StrEnum):
     FAILED = "FAILED"  # an internal error
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class ClaimCorrection:
     """A row that a book kept elsewhere lacks: the broker's position in a leg, and the break that the row ends."""

@@ -10,6 +10,7 @@ The laws of this module:
   its running work ends with it. The end of the process ends all of them.
 * Calls between two actors of one cell stay inside it. Calls that many of them make at once of the same method of one
   actor are sent together (:data:`TOGETHER`), and each has its own answer.
+* Nobody new comes into a cell that runs another version than whoever makes them.
 * Only a cell knows which actors it carries, and what others remember holds only until it is wrong: an actor that has
   left answers like one that does not exist.
 """
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 from actors.names import cell_name
 from actors.runtime.nodes import EVERYWHERE, Place
 from actors.runtime.ports import Answer, CallTimeout, LocalRuntime, Runtime, answer_of
+from brokers.versions import PROGRAM, Program
 
 TOGETHER = frozenset({"slice", "in_step", "append", "load", "health", "wake", "set_halts", "hosted"})
 """The methods whose calls may be combined: many actors call each at once, and it costs the same for all of them."""
@@ -221,6 +223,10 @@ class Cell:
     def carried(self) -> tuple[str, ...]:
         """The same, for code in its process."""
         return self._inner.names()
+
+    async def program(self) -> Program:
+        """What its process runs."""
+        return PROGRAM
 
     async def place(self) -> Place:
         """The place it was made for."""

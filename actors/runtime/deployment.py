@@ -16,6 +16,7 @@ from actors.names import cell_account
 from actors.runtime.cell import Cell, Seats
 from actors.runtime.nodes import EVERYWHERE, Node, Nodes, Place
 from actors.runtime.ports import CallError, CallTimeout, LocalRuntime
+from brokers.versions import program_version
 
 EVICTED_WITHIN_S = 3.0
 """A cell that does not answer within this time is ended with everything it carries."""
@@ -79,6 +80,10 @@ class Cluster(Protocol):
         """Let nothing more start on a node. What is there goes on; the node ends when nobody is there any more. Raises
         :class:`~actors.runtime.ports.CallError`."""
 
+    async def renew(self, name: str) -> None:
+        """End the process of an immortal actor, which the cluster then starts again, with the code that is there now.
+        Raises :class:`~actors.runtime.ports.CallError`."""
+
 
 ONLY_NODE = Node("here")
 
@@ -96,6 +101,7 @@ class LocalCluster:
         self._lost: list[Node] = []
         self._node_of: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._foreign: set[str] = set()  # the cells that were found to run another version
 
     def add_node(self, node: Node) -> None:
         """A machine joins."""
@@ -119,6 +125,10 @@ class LocalCluster:
     async def drain(self, node: str) -> None:
         """Put nobody more on it. It does not end by itself."""
         self._nodes[node] = replace(self._nodes[node], draining=True)
+
+    async def renew(self, name: str) -> None:
+        """End it. Whoever plays the cluster makes it anew."""
+        await self._runtime.kill(name)
 
     async def nodes(self) -> Nodes:
         """The nodes that were given and added, and those that were lost."""
@@ -174,8 +184,9 @@ class LocalCluster:
         await self._runtime.call(cell, "host", *made, timeout_s=timeout_s)
 
     def _going(self) -> set[str]:
-        """Who is on a node that is being drained."""
-        return {name for name, node in self._node_of.items() if node in self._nodes and self._nodes[node].draining}
+        """Who is on a node that is being drained, and the cells of another version."""
+        going = {name for name, node in self._node_of.items() if node in self._nodes and self._nodes[node].draining}
+        return going | self._foreign
 
     async def kill(self, name: str) -> None:
         """Cancel all its work and remove it; a cell that carries no more actors ends too."""
@@ -199,6 +210,9 @@ class LocalCluster:
                 names.append(name)
             else:
                 carried = await self._runtime.call(name, "hosted", timeout_s=EVICTED_WITHIN_S)
+                program = await self._runtime.call(name, "program", timeout_s=EVICTED_WITHIN_S)
+                if program.version != program_version():
+                    self._foreign.add(name)
                 self._seats.found(name, carried, await self._runtime.call(name, "place", timeout_s=EVICTED_WITHIN_S))
                 names += carried
         return tuple(names)

@@ -49,6 +49,7 @@ from actors.runtime.deployment import EVICTED_WITHIN_S, Carried, Deployment
 from actors.runtime.nodes import OF_ONE_NODE, Node, Nodes, Place, place_of
 from actors.runtime.ports import ActorUnavailable, Answer, CallTimeout, answer_of, logged, outcome
 from actors.runtime.ray_environment import LOOPBACK, Address, ClusterNotUp
+from brokers.versions import program_version
 
 NAME_FREE_WITHIN_S = 10.0
 NODES_WITHIN_S = 5.0
@@ -75,7 +76,14 @@ class _Place:
         """The reference of the answer: in a cell, that of a list with one :data:`~actors.runtime.ports.Answer`."""
         if self.in_cell:
             return self.handle.deliver.remote([(actor, method, args)])
+        if self._is_by_many(method):
+            return self.handle.many.remote(method, [args])
         return getattr(self.handle, method).remote(*args)
+
+    def _is_by_many(self, method: str) -> bool:
+        """Whether the handle lacks the method: its actor was made by an earlier version, and Ray has since started it
+        again with a later one."""
+        return not hasattr(self.handle, method)
 
     def send_many(self, actor: str, method: str, calls: Sequence[tuple[object, ...]]) -> Any:
         """The reference of a list with the answer of each."""
@@ -83,9 +91,9 @@ class _Place:
             return self.handle.deliver.remote([(actor, method, args) for args in calls])
         return self.handle.many.remote(method, calls)
 
-    def read(self, answer: Any) -> Any:
+    def read(self, method: str, answer: Any) -> Any:
         """What the call gave. Raises what the method raised."""
-        return outcome(answer[0]) if self.in_cell else answer
+        return outcome(answer[0]) if self.in_cell or self._is_by_many(method) else answer
 
 
 _CARRIED_HERE: dict[tuple[str, str], _Place] = {}
@@ -174,7 +182,7 @@ class RayRuntime:
     async def _send(self, place: _Place, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
         if place.in_cell and method in TOGETHER:
             return await self._together.call((place.handle, method), (actor, *args), timeout_s)
-        return place.read(await place.send(actor, method, args))
+        return place.read(method, await place.send(actor, method, args))
 
     async def _deliver(
         self, key: tuple[Any, str], calls: Sequence[tuple[object, ...]], timeout_s: float
@@ -230,6 +238,7 @@ class RayCluster:
         self._processes: dict[str, int] = {}  # those on this machine
         self._being_made: dict[str, asyncio.Event] = {}  # whom there is no handle of yet
         self._draining: frozenset[str] = frozenset()
+        self._foreign: set[str] = set()  # the cells of a former supervisor that run another version
 
     def __reduce__(self) -> tuple[type[RayCluster], tuple[str]]:
         return RayCluster, (self._namespace,)
@@ -304,9 +313,17 @@ class RayCluster:
         if not accepted:
             raise ActorUnavailable("the cluster", "drain", why or "Ray refuses it")
 
+    async def renew(self, name: str) -> None:
+        """Ray starts it in another process, which imports the code that is installed by then."""
+        try:
+            handle = await asyncio.to_thread(ray.get_actor, name, self._namespace)
+            await asyncio.to_thread(ray.kill, handle, no_restart=False)
+        except (RayError, ValueError) as error:
+            raise ActorUnavailable(name, "renew", _short(error)) from None
+
     def _going(self) -> set[str]:
-        """The cells on nodes that are being drained."""
-        return {name for name, (_, node) in self._on_node.items() if node in self._draining}
+        """The cells on nodes that are being drained, and those of another version."""
+        return {name for name, (_, node) in self._on_node.items() if node in self._draining} | self._foreign
 
     async def node_of(self, name: str) -> str | None:
         """What the actor, or the cell that carries it, says itself."""
@@ -427,6 +444,7 @@ class RayCluster:
 
     async def _end(self, cell: str) -> None:
         self._cells.pop(cell, None)
+        self._foreign.discard(cell)
         await asyncio.to_thread(self._kill, cell)
 
     async def _found_cell(self, cell: str) -> tuple[str, ...]:
@@ -436,11 +454,14 @@ class RayCluster:
             async with _within(EVICTED_WITHIN_S):
                 carried = tuple(await handle.hosted.remote())
                 place: Place = await handle.place.remote()
+                program = await handle.program.remote() if hasattr(handle, "program") else None
         except (RayError, _NoSuchActor, TimeoutError) as error:
             logger.error("{}: does not report the actors it carries ({}), and is ended", cell, _short(error))
             await self._end(cell)
             return ()
         self._cells[cell] = handle
+        if program is None or program.version != program_version():
+            self._foreign.add(cell)
         self._seats.found(cell, carried, place)
         for name in carried:
             _CARRIED_HERE[self._namespace, name] = _Place(handle, in_cell=True)
@@ -693,7 +714,7 @@ class Client:
             place = self._places.get(actor)
             if place is None:
                 place = self._places[actor] = _looked_up(actor, self._namespace, timeout_s)
-            return place.read(ray.get(place.send(actor, method, args), timeout=timeout_s))
+            return place.read(method, ray.get(place.send(actor, method, args), timeout=timeout_s))
 
 
 class AwaitingClient(RayRuntime):

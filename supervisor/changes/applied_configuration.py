@@ -34,6 +34,7 @@ from pydantic import BaseModel, ValidationError
 from brokers.errors import Refused
 from brokers.kit.whole_file import write_whole
 from brokers.spec import READ_FROM_FILES, SecretRef, SecretSource
+from brokers.versions import across_versions
 from supervisor.changes.diff import SecretFingerprints
 from supervisor.changes.requests import FIXED
 from supervisor.config.models import Account, Configuration
@@ -42,6 +43,7 @@ _REFERENCE = "$secret"
 _DECIMAL = "$decimal"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Run:
     """One `start`, through every crash of its supervisor. ``marks`` are those of its original configuration,

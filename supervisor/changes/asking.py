@@ -13,11 +13,10 @@ import socket
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from actors.events import Json
+from brokers.versions import across_versions, program_version
 
 
 class Via(StrEnum):
@@ -29,6 +28,7 @@ class Via(StrEnum):
     START = "start"  # the process of `start`, when it was requested to end
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A requester: the user, the way, the version of this program, the ``process`` (its number and what it runs), and
@@ -93,15 +93,6 @@ def told_by(who: Who) -> dict[str, Json] | None:
     if who is None:
         return None
     return {key: value for key, value in said_of(who).items() if key != "strategy"}
-
-
-@cache
-def program_version() -> str:
-    """The version of this program; ``unknown`` where it runs without being installed."""
-    try:
-        return version("reconciliation-supervisor")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def user_name() -> str:

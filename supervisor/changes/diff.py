@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from actors.events import Json, to_text
 from actors.names import split_name
 from brokers.spec import READ_FROM_FILES, SecretRef
+from brokers.versions import across_versions
 from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration, DeltaSink
 from supervisor.tree.model import ChildSpec, Kind
 
@@ -40,6 +41,7 @@ class How(StrEnum):
 # What differs
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class KeyChange:
     """One key that differs. Its values as text, ``None`` where it is not set; ``default`` then applies."""
@@ -65,6 +67,7 @@ class KeyChange:
         return {"key": self.key, "before": self.before, "after": self.after}
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Row:
     """One account, instrument or section that differs. ``kind`` is which of the three."""
@@ -266,6 +269,7 @@ def _shown(value: object) -> str:
 # Effects on running actors
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Effects:
     """The actors that a change starts, restarts and stops, by name; no others are affected. ``notified`` are the

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from brokers.versions import across_versions
 from supervisor.changes.diff import SecretFingerprints, all_of, key_changes, said_by
 from supervisor.config.models import AnyAccount, Configuration, Instrument
 from supervisor.errors import HandleError
@@ -27,6 +28,7 @@ class ChangeRefused(HandleError):
         self.remedy = remedy
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class AddAccount:
     """One more account."""
@@ -37,6 +39,7 @@ class AddAccount:
         return f"add account {self.account.name}"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class RemoveAccount:
     """Stop an account and its instruments; their records stay in the journal."""
@@ -47,6 +50,7 @@ class RemoveAccount:
         return f"remove account {self.account}"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class AddInstrument:
     """One more instrument of an account."""
@@ -58,6 +62,7 @@ class AddInstrument:
         return f"add instrument {self.account}/{self.instrument.symbol}"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class RemoveInstrument:
     """Stop an instrument; its records stay in the journal."""
@@ -69,6 +74,7 @@ class RemoveInstrument:
         return f"remove instrument {self.account}/{self.symbol}"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class SetInterval:
     """Another interval (seconds) for an instrument, or with ``symbol`` ``None`` for all instruments of the account that
@@ -83,6 +89,7 @@ class SetInterval:
         return f"set the interval of {name} to {self.interval_s:g} s"
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Apply:
     """Make the running configuration this one. ``source`` is where it was read from."""

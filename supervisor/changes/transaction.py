@@ -24,6 +24,7 @@ from actors.journal.types import JournalError, JournalMissing
 from actors.names import AUDIT, SUPERVISOR, split_name
 from actors.runtime.ports import CallError, Runtime
 from brokers.errors import Refused
+from brokers.versions import across_versions
 from supervisor.changes import applied_configuration, diff, requests
 from supervisor.changes.applied_configuration import AppliedConfiguration, Run, Unusable
 from supervisor.changes.asking import Who, said_of
@@ -53,6 +54,7 @@ class ChangeNotMade(HandleError):
         self.found = found
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Changed:
     """The outcome of a change. ``rows`` are what differs, empty where nothing does; ``held`` describes what the books

@@ -331,16 +331,28 @@ def apply_configuration(
     force: Annotated[
         bool, typer.Option("--force", help="Also drop accounts and instruments that are not known to be flat.")
     ] = False,
+    rolling: Annotated[
+        bool, typer.Option("--rolling", help="Upgrade the code of what runs instead, actor by actor.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Apply a configuration to the running supervisor.
 
     Shows the differences and makes them; whatever is unchanged is left alone. All or nothing, journaled, and kept if
     the supervisor crashes. The journal and the Ray cluster cannot be changed.
+
+    With --rolling, after a new version was installed: replaces the supervisor and then the actors, one after another,
+    each verified before the next. Stops at the first that does not come up (3); repeat it to go on.
     """
     from supervisor.cli.apply import apply as run
-    from supervisor.cli.console import DEFAULT_CONFIG, load
+    from supervisor.cli.console import DEFAULT_CONFIG, Failure, load
 
+    if rolling:
+        from supervisor.cli.rolling import rolling as upgrade
+
+        if force:
+            raise Failure("--rolling changes no configuration, so there is nothing to force: leave --force out")
+        return upgrade(load(config), config or DEFAULT_CONFIG, dry_run=dry_run, as_json=as_json)
     return run(load(config), config or DEFAULT_CONFIG, force=force, dry_run=dry_run, as_json=as_json)
 
 

@@ -69,6 +69,8 @@ def _print(document: Mapping[str, Any]) -> None:
         )
     for line in node_lines(document):
         out.print(line, soft_wrap=True)
+    for line in version_lines(document):
+        out.print(line, soft_wrap=True)
     for sink in document["supervisor"].get("sinks", ()):
         out.print(sink_words(sink), soft_wrap=True)
     for account in document["accounts"]:
@@ -97,6 +99,27 @@ def node_lines(document: Mapping[str, Any]) -> list[str]:
                 actor["name"]
             )
     return [f"{node}: {_shortened(names)}" for node, names in sorted(on.items())]
+
+
+def version_lines(document: Mapping[str, Any]) -> list[str]:
+    """What runs each version where there are several, one line a version, and how far an upgrade is that is under way
+    or has stopped."""
+    supervisor = document["supervisor"]
+    runs: dict[str, list[str]] = {}
+    for name, program in [("supervisor", supervisor.get("program"))] + [
+        (actor["name"], actor.get("program")) for actor in supervisor["actors"]
+    ]:
+        if program is not None:
+            runs.setdefault(program, []).append(name)
+    lines = [f"version {program}: {_shortened(names)}" for program, names in sorted(runs.items())]
+    rolling = supervisor.get("rolling")
+    if rolling is None or rolling["state"] == "DONE":
+        return lines if len(lines) > 1 else []
+    if rolling["state"] == "RUNNING":
+        return [*lines, f"being upgraded to {rolling['to']}: {len(rolling['left'])} left"]
+    at = f" at {rolling['failed']}" if rolling["failed"] else ""
+    repeat = "" if len(lines) < 2 else " (repeat: apply --rolling)"
+    return [*lines, f"the upgrade to {rolling['to']} stopped{at}: {rolling['reason']}{repeat}"]
 
 
 def _shortened(names: Sequence[str]) -> str:

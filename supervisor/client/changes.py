@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.runtime.ports import CallError
+from brokers.versions import PROGRAM
 from supervisor.changes import parsing
 from supervisor.changes.asking import asked
 from supervisor.changes.requests import Change, RemoveAccount, RemoveInstrument
@@ -20,6 +21,9 @@ from supervisor.client.supervisor_client import SupervisorClient
 from supervisor.config.models import Configuration
 from supervisor.errors import NotAnswered
 from supervisor.presentation.tables import Answer, Cell, Table, columns
+
+if TYPE_CHECKING:
+    from supervisor.supervision.rolling import RollBegun
 
 WAIT_S = 60.0
 
@@ -80,6 +84,71 @@ class Changes(Answer):
             f"done: the change is journaled, and {done} of {len(self._states)} affected actors run the new settings"
         ]
         return lines + [f"not yet: {name}: {words}" for name, words in self.waiting.items()]
+
+
+class Upgrade(Answer):
+    """The result of an upgrade actor by actor. ``begun`` is what it was to do, ``state`` how it ended as ``status``
+    shows it, ``None`` where nothing had to be done or it was a dry run."""
+
+    def __init__(self, begun: RollBegun, state: Mapping[str, Any] | None) -> None:
+        self.begun = begun
+        self.state = state
+
+    @property
+    def begun_at_all(self) -> bool:
+        """Whether anything runs another version."""
+        return bool(self.begun.actors or self.begun.supervisor)
+
+    @property
+    def done(self) -> bool:
+        """Whether everybody runs the version."""
+        return not self.begun_at_all or (self.state is not None and self.state["state"] == "DONE")
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """The actors that run another version."""
+        if self.state is None:
+            return self.begun.actors
+        return tuple(self.state["left"])
+
+    def words(self) -> str:
+        """What it does."""
+        if not self.begun_at_all:
+            return f"everybody runs {self.begun.to}"
+        names = (*(("the supervisor",) if self.begun.supervisor else ()), *self.begun.actors)
+        return f"{', '.join(self.begun.away_from)} → {self.begun.to}: {', '.join(names)}"
+
+    def outcome(self) -> str:
+        """How it ended."""
+        if self.state is None or self.done:
+            return self.words() if self.state is None else f"done: everybody runs {self.begun.to}"
+        if self.state["state"] == "RUNNING":
+            return f"it goes on; of another version: {', '.join(self.left) or 'nobody'}"
+        at = f" at {self.state['failed']}" if self.state["failed"] else ""
+        others = f"; of another version, as before: {', '.join(self.left)}" if self.left else ""
+        return f"stopped{at}: {self.state['reason']}{others}. When that is mended, repeat it: it goes on with the rest"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The versions, the actors, and how it ended."""
+        begun = self.begun
+        return {
+            "to": begun.to,
+            "from": list(begun.away_from),
+            "actors": list(begun.actors),
+            "supervisor": begun.supervisor,
+            "done": self.done,
+            "left": list(self.left),
+            "failed": None if self.state is None else self.state["failed"],
+            "reason": None if self.state is None else self.state["reason"],
+        }
+
+    def table(self) -> Table:
+        """One row for each actor that ran another version."""
+        rows: list[dict[str, Cell]] = [
+            {"actor": name, "state": "as before" if name in self.left else f"runs {self.begun.to}"}
+            for name in self.begun.actors
+        ]
+        return Table(self.words(), columns("actor", "state"), rows, () if self.state is None else (self.outcome(),))
 
 
 class AsyncChanges:
@@ -147,6 +216,22 @@ class AsyncChanges:
         """Run a configuration, or that of a file, from now on. Whatever does not differ is left alone."""
         wanted = parsing.configuration_from(configuration)
         return await self._change(wanted, force=force, dry_run=dry_run, wait_s=wait_s)
+
+    async def roll(self, *, dry_run: bool = False, wait_s: float | None = None) -> Upgrade:
+        """Replace the supervisor, and then every actor that runs another version than this program, one after another,
+        each as well as it was before the next: the same as ``python -m supervisor apply --rolling``. The new version
+        has to be installed wherever actors run, and to be that of the calling program. It stops at the first actor that
+        does not come up, and goes on with the rest when it is called again. ``wait_s`` bounds the wait for its end.
+        Raises :class:`ChangeRefused` where versions do not read each other's messages, and :class:`NotAnswered`."""
+        supervisor = SupervisorClient(self._port, self._strategy())
+        try:
+            begun = await supervisor.roll(PROGRAM, dry_run=dry_run)
+            result = Upgrade(begun, None)
+            if dry_run or not result.begun_at_all:
+                return result
+            return Upgrade(begun, await supervisor.roll_ended(begun.to, wait_s=wait_s))
+        except CallError as error:
+            raise NotAnswered(f"how far the upgrade is, is not known: {error}. Check status(), or ask again") from None
 
     async def _change(self, wanted: Change, *, force: bool, dry_run: bool, wait_s: float) -> Changes:
         supervisor = SupervisorClient(self._port, self._strategy())
@@ -220,3 +305,7 @@ class BlockingChanges:
     ) -> Changes:
         """See :meth:`AsyncChanges.apply`."""
         return run_blocking(self._work.apply(configuration, force=force, dry_run=dry_run, wait_s=wait_s))
+
+    def roll(self, *, dry_run: bool = False, wait_s: float | None = None) -> Upgrade:
+        """See :meth:`AsyncChanges.roll`."""
+        return run_blocking(self._work.roll(dry_run=dry_run, wait_s=wait_s))

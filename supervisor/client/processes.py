@@ -24,6 +24,7 @@ from actors.runtime.cluster_probe import ANSWERS_WITHIN_S, answers, is_address, 
 from actors.runtime.nodes import nowhere
 from actors.runtime.ports import CallError, CallTimeout
 from actors.runtime.ray_environment import Address
+from brokers.versions import Program
 from supervisor.changes.asking import Asked, Who
 from supervisor.changes.requests import Change
 from supervisor.client import run_file
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from actors.runtime.ray_backend import Client
     from supervisor.changes.transaction import Changed
     from supervisor.supervision.draining import Drained
+    from supervisor.supervision.rolling import RollBegun
 
 GONE_FOR_S = 2.0
 """A supervisor that is gone this long while its run file remains was not stopped."""
@@ -149,6 +151,16 @@ class Running:
     def drain(self, node: str, *, force: bool = False) -> Drained:
         """Move what is on a node to others."""
         return run_blocking(self._work.drain(node, force=force))
+
+    def roll(self, program: Program, *, dry_run: bool = False) -> RollBegun:
+        """Begin to replace everybody who runs another version."""
+        return run_blocking(self._work.roll(program, dry_run=dry_run))
+
+    def roll_ended(
+        self, to: str, see: Callable[[dict[str, Any]], None] = lambda _: None, wait_s: float | None = None
+    ) -> dict[str, Any] | None:
+        """Wait until that has ended."""
+        return run_blocking(self._work.roll_ended(to, see, wait_s))
 
     def breaks(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
         """Every open break."""

@@ -15,13 +15,16 @@ from actors.book.trading_permission import Halted
 from actors.messages import AccountHealth, CycleReport
 from actors.names import SUPERVISOR
 from actors.reconciliation.own_reports import Report
+from actors.runtime.ports import CallError
+from brokers.versions import Program
 from supervisor.changes.asking import Asked, Who, asked
-from supervisor.changes.requests import Change
+from supervisor.changes.requests import Change, ChangeRefused
 from supervisor.client.calls import Port, call_with_retry
 
 if TYPE_CHECKING:
     from supervisor.changes.transaction import Changed
     from supervisor.supervision.draining import Drained
+    from supervisor.supervision.rolling import RollBegun
 
 ANSWER_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 90.0
@@ -29,6 +32,9 @@ VERDICT_TIMEOUT_S = 600.0
 CHANGE_TIMEOUT_S = 120.0
 HALT_TIMEOUT_S = 40.0
 """A halt is answered when it is durable, or after ``halting.KEEP_WITHIN_S``."""
+ROLL_LOOK_S = 1.0
+ROLL_SILENT_S = 60.0
+"""How long nobody may answer while code is upgraded: one supervisor ends, and the next one finds the actors."""
 
 
 class SupervisorClient:
@@ -122,6 +128,40 @@ class SupervisorClient:
         """Move what is on a node to others, before it is taken away. Raises :class:`ChangeRefused`."""
         found: Drained = await self._once("drain", node, self._who(), force, timeout_s=HALT_TIMEOUT_S)
         return found
+
+    async def roll(self, program: Program, *, dry_run: bool = False) -> RollBegun:
+        """Begin to replace the supervisor and every actor that runs another version; with ``dry_run``, only return what
+        that would be. Raises :class:`ChangeRefused`."""
+        try:
+            found: RollBegun = await self._once("roll", program, self._who(), dry_run, timeout_s=HALT_TIMEOUT_S)
+        except (AttributeError, ValueError):
+            attempted, found_instead = f"run {program} everywhere, actor by actor", "the supervisor's version cannot"
+            raise ChangeRefused(attempted, found_instead, "Stop, and start with the new version.") from None
+        return found
+
+    async def roll_ended(
+        self, to: str, see: Callable[[dict[str, Any]], None] = lambda _: None, wait_s: float | None = None
+    ) -> dict[str, Any] | None:
+        """Wait until the roll to that version has ended, for at most ``wait_s``; returns its state as ``status`` shows
+        it. ``see`` receives each state on the way. While one supervisor makes room for the next, nobody answers; a
+        longer silence raises ``CallError``."""
+        port = self._port()
+        began_s = heard_s = port.monotonic_s()
+        state: dict[str, Any] | None = None
+        while wait_s is None or port.monotonic_s() < began_s + wait_s:
+            try:
+                state = await self._once("rolled", ROLL_LOOK_S, timeout_s=ANSWER_TIMEOUT_S)
+            except CallError:
+                if port.monotonic_s() - heard_s > ROLL_SILENT_S:
+                    raise
+                await port.sleep(ROLL_LOOK_S)
+                continue
+            heard_s = port.monotonic_s()
+            if state is not None and state["to"] == to:
+                see(state)
+                if state["state"] != "RUNNING":
+                    break
+        return state
 
     async def breaks(self, *, timeout_s: float = ANSWER_TIMEOUT_S) -> list[dict[str, Any]]:
         """Every open break with the work on it, the most urgent first."""

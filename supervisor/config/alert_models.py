@@ -6,11 +6,11 @@ import re
 from datetime import time
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool
 
 from brokers.spec import SecretRef
 from supervisor.config.errors import expected
-from supervisor.config.values import ActorName, Seconds, TimeZone, text, whole
+from supervisor.config.values import ActorName, Model, Seconds, TimeZone, text, whole
 
 Kind = Literal[
     "MISSING_LOCALLY", "NAKED_POSITION", "POSITION_MISMATCH", "PRICE_MISMATCH", "STALE_DATA", "ORDER_STATUS_MISMATCH",
@@ -24,9 +24,9 @@ LOOPBACK_URL = re.compile(r"[a-z0-9]+://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:
 """URLs that may be written in the file: they open nothing beyond this machine."""
 
 
-class _Model(BaseModel):
+class _Model(Model):
     # Built at first use: every command reads a configuration, and few need this model.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+    model_config = ConfigDict(defer_build=True)
 
 
 def _url(value: Any) -> SecretRef | str:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from brokers.kit.exact_number import written
 from brokers.paper.prices import is_amount
 from brokers.spec import SecretRef
+from brokers.versions import Unreadable
 from supervisor.config.errors import expected
 from supervisor.config.yaml_source import Number, scalar
 
@@ -29,6 +30,18 @@ class Model(BaseModel):
     """A part of the configuration: an unknown key is a mistake, and no error quotes the value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """As it was pickled, perhaps by another version: see :mod:`brokers.versions`. What that did not know has its
+        default, what only that knew is left out."""
+        known, given = type(self).model_fields, state["__dict__"]
+        new = {name: one for name, one in known.items() if name not in given}
+        for name in (name for name, one in new.items() if one.is_required()):
+            raise Unreadable(type(self).__name__, name)
+        values = {name: value for name, value in given.items() if name in known}
+        values |= {name: one.get_default(call_default_factory=True) for name, one in new.items()}
+        told = set(state.get("__pydantic_fields_set__") or ()) & set(known)
+        super().__setstate__({**state, "__dict__": values, "__pydantic_fields_set__": told})
 
 
 def file_path(what: str) -> BeforeValidator:

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 from actors.book.break_work import BreakAction, Sides
 from actors.book.trading_permission import Halted
 from actors.runtime.ports import CallError
-from supervisor.changes.asking import Asked, Via, process_words, program_version
+from brokers.versions import program_version
+from supervisor.changes.asking import Asked, Via, process_words
 from supervisor.client.processes import Running, find
 from supervisor.config.models import Configuration
 from supervisor.errors import NotRunning

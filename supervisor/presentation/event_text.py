@@ -275,6 +275,8 @@ def _text(event: Event) -> str | None:
         return _work(kind, payload)
     if kind is EventType.ALERT_FAILED:
         return f"route {payload.get('route')} does not accept alerts: {payload.get('reason')}"
+    if kind is EventType.OPERATOR_ACTION and payload.get("action") == "roll":
+        return _roll(payload)
     if kind is EventType.OPERATOR_ACTION:
         whom = payload.get("instruments") or payload.get("actor") or ()
         names = whom if isinstance(whom, str) else ", ".join(map(str, whom)) if isinstance(whom, list) else ""
@@ -282,6 +284,22 @@ def _text(event: Event) -> str | None:
         how = f" ({payload['signal']})" if payload.get("signal") else ""
         return f"{payload.get('by') or 'an operator'} {_ACTIONS.get(action, action)} {names}".rstrip() + how
     return None
+
+
+def _roll(payload: Mapping[str, Json]) -> str:
+    """An upgrade of the code, actor by actor: its beginning or its end."""
+    to, actor = payload.get("to"), payload.get("actor")
+    if payload.get("state") == "began":
+        left, actors = payload.get("from"), payload.get("actors")
+        versions = ", ".join(map(str, left)) if isinstance(left, list) else ""
+        many = len(actors) if isinstance(actors, list) else 0
+        them = f"{many} actor{'' if many == 1 else 's'}" + (" and the supervisor" if payload.get("supervisor") else "")
+        return f"{payload.get('by') or 'an operator'} began to upgrade {them}: {versions} → {to}"
+    if payload.get("state") == "done":
+        return f"every actor runs {to}"
+    others = payload.get("left")
+    left_words = f"; of another version: {', '.join(map(str, others))}" if isinstance(others, list) and others else ""
+    return f"the upgrade to {to} stopped{f' at {actor}' if actor else ''}: {payload.get('reason')}{left_words}"
 
 
 def _work(kind: EventType, payload: Mapping[str, Json]) -> str:

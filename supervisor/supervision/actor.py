@@ -37,6 +37,7 @@ from actors.runtime.deployment import Cluster, Deployment
 from actors.runtime.ports import CallError, Runtime
 from brokers.port import StreamState
 from brokers.registry import open_broker
+from brokers.versions import PROGRAM, Program
 from supervisor.changes.applied_configuration import AppliedConfiguration, Run
 from supervisor.changes.asking import Who, said_of, told_by
 from supervisor.changes.diff import Effects
@@ -58,6 +59,7 @@ from supervisor.supervision.local_door import DoorKeeper
 from supervisor.supervision.operator_commands import Instructions
 from supervisor.supervision.outages import Outages
 from supervisor.supervision.provenance import provenance
+from supervisor.supervision.rolling import RollBegun, Rolling
 from supervisor.supervision.self_checks import SelfChecks
 from supervisor.supervision.specs import MakeBroker
 from supervisor.supervision.verdicts import Verdicts
@@ -90,7 +92,7 @@ this long per child, so that events that arrive meanwhile are handled in one bat
 class Supervisor:
     """Keeps the desired actors alive and reports on all of them. ``make_broker`` opens an account's adapter, inside the
     account's actor. ``make_sink`` makes a sink. ``make_audit`` makes the audit actor from the journal's URL, its heads
-    file and the settings of its evidence."""
+    file and the settings of its evidence. ``program`` is what this process runs."""
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Supervisor:
         make_audit: Callable[[str, str | None, EvidenceSettings], Audit] = Audit,
         run: Run = Run(),  # noqa: B008 - it is frozen
         make_sink: Callable[..., SinkActor] = SinkActor,
+        program: Program = PROGRAM,
     ) -> None:
         self._runtime = runtime
         self._make_broker = make_broker
@@ -109,7 +112,8 @@ class Supervisor:
         self._run_identity = run.identity
         restarts = _restarts(configuration)
         policy = TreePolicy(restart=restarts, wave_size=cluster.at_once, start_timeout_s=START_TIMEOUT_S)
-        self._tree = Tree(policy, runtime.uniform)
+        self._program = program
+        self._tree = Tree(policy, runtime.uniform, program.version)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._outbox = Outbox(SUPERVISOR, runtime)
         self._provenance_journaled = False
@@ -144,7 +148,18 @@ class Supervisor:
             heed=self._heed,
             happened=self._events.put_nowait,
             journal_is_there=self._journal_is_there,
+            rolled=lambda command: self._rolling.rolled(command),
             several_nodes=configuration.several_nodes,
+        )
+        self._rolling = Rolling(
+            program,
+            runtime,
+            cluster,
+            self._outbox,
+            children,
+            run=run.identity,
+            programs=self._healths.programs,
+            happened=self._events.put_nowait,
         )
         self._draining = Draining(
             cluster,
@@ -182,6 +197,8 @@ class Supervisor:
         status.add_nodes(result, actors)
         result["supervisor"] = {
             "pid": os.getpid(),
+            "program": self._program.version,
+            "rolling": self._rolling.state,
             "state": "STOPPING" if self._stopping else "RUNNING",
             "restarts": self._former.restarts,
             "run_began_at": to_iso(self._former.began_at),
@@ -335,10 +352,25 @@ class Supervisor:
         await self._lifecycle.look_at_nodes()
         return found
 
+    async def roll(self, program: Program, by: Who = None, dry_run: bool = False) -> RollBegun:
+        """Replace this supervisor and every actor that runs another version than that one, which has been installed,
+        one after another: see :mod:`supervisor.supervision.rolling`. It is begun, and durable, on return;
+        :meth:`rolled` waits for its end. With ``dry_run``, only return what it would do. Raises
+        :class:`ChangeRefused`; then nothing was begun."""
+        if self._stopping:
+            raise ChangeRefused(f"run {program} everywhere", "the supervisor is stopping", "Start it again.")
+        return await self._rolling.begin(program, by, dry_run=dry_run)
+
+    async def rolled(self, timeout_s: float) -> dict[str, Json] | None:
+        """Wait, for at most ``timeout_s``, until the last roll has ended; returns it as ``status`` shows it. ``None``
+        where there was none."""
+        return await self._rolling.ended(timeout_s)
+
     async def stop(self, by: Who = None) -> None:
         """End every child, in order. Returns when this actor is the only one of ours alive."""
         if not self._stopping:
             self._stopping = True
+            self._rolling.stop("everything is stopped")
             self._note(EventType.OPERATOR_ACTION, {"action": "stop", "by": None, **said_of(by)}, "stop")
             self._events.put_nowait(DesiredChanged(()))
         await self._stopped.wait()
@@ -358,7 +390,7 @@ class Supervisor:
     async def _run(self) -> None:
         await self._lifecycle.look_at_nodes()
         self._runtime.spawn(SUPERVISOR, self._lifecycle.follow_nodes())
-        living = await self._lifecycle.find_the_living()
+        living = await self._lifecycle.find_the_living(self._rolling.replaces)
         stands = await self._changing.learn(living, lambda: self._stopping)
         self._desired.begin_with(stands.configuration)
         self._discovery.take_over(living)
@@ -384,7 +416,8 @@ class Supervisor:
 
     def _journal_is_there(self) -> None:
         self._instructions.learn()
-        self._former.learn(self._living)
+        self._former.learn(self._living, replaced=self._lifecycle.replaced)
+        self._rolling.learn()
 
     async def _next_event(self, wake_at_s: float | None) -> Event:
         now_s = self._runtime.monotonic_s()

@@ -16,6 +16,7 @@ from actors.names import SUPERVISOR
 from actors.runtime.deployment import Cluster
 from actors.runtime.nodes import Node
 from actors.runtime.ports import CallError
+from brokers.versions import across_versions
 from supervisor.changes.asking import Who, said_of
 from supervisor.changes.requests import ChangeRefused
 from supervisor.tree.model import LIVING, Child, ChildKey, ChildSpec, InQuarantine, Kind, Pending
@@ -25,6 +26,7 @@ _ID_SAID = 4
 _MOVABLE = (Kind.ACCOUNT, Kind.INSTRUMENT)
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Drained:
     """A draining node: its id and its description, the actors that move to another node, in this order, and those that

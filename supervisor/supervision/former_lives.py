@@ -67,13 +67,15 @@ class FormerLives:
         self._living: Collection[str] = ()
         self._learning: asyncio.Task[None] | None = None
         self._learned = asyncio.Event()
+        self._replaced = False
         self.restarts = 0
         self.began_at = run.began_at or started_at
 
-    def learn(self, living: Collection[str]) -> None:
-        """Begin to read; ``living`` are the actors that this supervisor found alive. A second call does nothing."""
+    def learn(self, living: Collection[str], *, replaced: bool = False) -> None:
+        """Begin to read; ``living`` are the actors that this supervisor found alive. It was not restarted where it
+        ``replaced`` the former one on purpose. A second call does nothing."""
         if self._learning is None and self._run.began_at is not None:
-            self._living = living
+            self._living, self._replaced = living, replaced
             self._learning = self._runtime.spawn(SUPERVISOR, self._learn())
 
     async def known(self, within_s: float) -> None:
@@ -115,7 +117,7 @@ class FormerLives:
         ended = [name for name in lived if name not in self._living and name not in quarantined]
         for name in ended:
             restarts[name] += 1
-        self.restarts = restarts.pop(SUPERVISOR, 0) + 1
+        self.restarts = restarts.pop(SUPERVISOR, 0) + (0 if self._replaced else 1)
         self._totals.remember(_found_by(await self._all(_FOUND)))
         counts = tuple((key_of(name), times) for name, times in restarts.items())
         left_dead = tuple((key_of(name), why) for name, why in quarantined.items())

@@ -20,6 +20,7 @@ from actors.instrument.statistics import Totals
 from actors.messages import AccountHealth, AlertsHealth, Connection, CycleReport, InstrumentHealth
 from actors.names import AUDIT, instrument_name, sink_name, split_name
 from actors.runtime.ports import Runtime
+from brokers.versions import Program, program_of
 from supervisor.presentation.json_contract import document
 from supervisor.supervision import specs, status
 from supervisor.supervision.actor_states import is_up
@@ -104,6 +105,14 @@ class HealthRegistry:
         if self._alerts is not None:
             pids[ALERTS.name] = self._alerts.pid
         return pids | ({AUDIT: audit} if isinstance(audit, int) else {})
+
+    def programs(self) -> dict[str, Program]:
+        """What the processes of the children run that have reported it."""
+        said = self._accounts | self._instruments | self._sinks
+        found = {name: health.program for name, health in said.items()}
+        found[AUDIT] = program_of(self._journal.get("program"))
+        found |= {} if self._alerts is None else {ALERTS.name: self._alerts.program}
+        return {name: program for name, program in found.items() if program is not None}
 
     def sinks(self) -> list[Json]:
         """Each configured sink: how far its table is written, or why it is not."""

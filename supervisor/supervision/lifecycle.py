@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +19,13 @@ from actors.delta.sink_actor import SinkHealth
 from actors.events import EventType, Json, Severity
 from actors.journal.outbox import Outbox
 from actors.journal.types import JournalError
-from actors.messages import AccountHealth, AlertsHealth, InstrumentHealth
+from actors.messages import AccountHealth, AlertsHealth, Connection, InstrumentHealth
 from actors.names import AUDIT, SUPERVISOR
+from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.deployment import Cluster, Deployment
 from actors.runtime.nodes import Node, Nodes, nowhere
 from actors.runtime.ports import CallError, CallTimeout, Runtime
+from brokers.versions import program_of
 from supervisor.supervision.actor_states import key_of
 from supervisor.supervision.discovery import Discovery
 from supervisor.supervision.health import HealthRegistry
@@ -52,6 +54,7 @@ from supervisor.tree.model import (
     ProbeFailed,
     Quarantined,
     RestartScheduled,
+    Rolled,
     Start,
     Started,
     StartFailed,
@@ -74,8 +77,9 @@ class CannotRun(Exception):
 
 class Lifecycle:
     """Starts, probes and ends children. ``deployment`` returns what a child is made of, or raises :class:`CannotRun`.
-    ``heed`` receives each child's health, ``happened`` the event in which a command ended, and ``journal_is_there`` is
-    called when the audit actor has come up. The cluster is asked for nodes only if there may be ``several_nodes``."""
+    ``heed`` receives each child's health, ``happened`` the event in which a command ended, ``rolled`` the end of a
+    roll, and ``journal_is_there`` is called when the audit actor has come up. The cluster is asked for nodes only if
+    there may be ``several_nodes``. ``replaced`` is whether this supervisor took the place of another on purpose."""
 
     def __init__(
         self,
@@ -90,6 +94,7 @@ class Lifecycle:
         heed: Callable[[ChildKey, int, Any], None],
         happened: Callable[[Event], None],
         journal_is_there: Callable[[], None],
+        rolled: Callable[[Rolled], None],
         several_nodes: bool = False,
     ) -> None:
         self._runtime = runtime
@@ -102,6 +107,8 @@ class Lifecycle:
         self._heed = heed
         self._happened = happened
         self._journal_is_there = journal_is_there
+        self._rolled = rolled
+        self.replaced = False
         self._several_nodes = several_nodes
         self._nodes = Nodes(())
         self._tasks: dict[ChildKey, asyncio.Task[None]] = {}
@@ -170,12 +177,17 @@ class Lifecycle:
 
     # Children that a former supervisor left
 
-    async def find_the_living(self) -> tuple[str, ...]:
-        """Find the children that live and report them to the tree; returns their names."""
+    async def find_the_living(self, replaces: Callable[[], Awaitable[str | None]]) -> tuple[str, ...]:
+        """Find the children that live and report them to the tree; returns their names. ``replaces`` is why this
+        supervisor takes the place of another, if that was on purpose."""
         names = tuple(name for name in await self._living() if name != SUPERVISOR)
         if names:
-            logger.warning("this supervisor replaces one that died; still running: {}", ", ".join(sorted(names)))
-            body: dict[str, Json] = {"actor": SUPERVISOR, "reason": "its process died"}
+            why = await replaces() if AUDIT in names else None
+            self.replaced = why is not None
+            words = why or "this supervisor replaces one that died"
+            logger.warning("{}; still running: {}", words, ", ".join(sorted(names)))
+            body: dict[str, Json] = {"actor": SUPERVISOR, "reason": why or "its process died"}
+            body |= {} if why is None else {"counted": False}
             # Awaited: once this is written, nothing that the former supervisor sent can be written any more.
             await self._outbox.write(EventType.ACTOR_RESTARTED, body, SUPERVISOR, Severity.WARNING)
         self._lived = dict.fromkeys(key_of(name) for name in names)
@@ -237,11 +249,14 @@ class Lifecycle:
                 body = {"actor": key.name, "reason": reason, "restarts": restarts, "counted": False}
                 body |= {"forgives": True} if forgives else {}
                 self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.WARNING)
-            case HandedOver(key, reason, restarts):
+            case HandedOver(key, reason, restarts, programs):
                 logger.info("{}: {}", key.name, reason)
                 self._came_back[key] = restarts, reason
                 body = {"actor": key.name, "reason": reason, "restarts": restarts, "counted": False}
+                body |= {} if programs is None else {"from": programs[0], "to": programs[1]}
                 self._note(EventType.ACTOR_RESTARTED, body, key.name, Severity.INFO)
+            case Rolled():
+                self._rolled(command)
             case NoPlace(key, reason):
                 logger.critical("{}: cannot be started: {}", key.name, reason)
                 if key.kind is not Kind.INSTRUMENT:  # its account waits for the same labels, and says so
@@ -368,13 +383,27 @@ class Lifecycle:
 
 def _answer(key: ChildKey, attempt: int, health: Any) -> ProbeAnswered:
     """What the tree needs of a health report."""
+    said = program_of(health.get("program")) if isinstance(health, dict) else health.program
+    program = "" if said is None else said.version
     match health:
         case InstrumentHealth():
             verified = health.verified_age_s is not None
-            return ProbeAnswered(key, attempt, health.cycle_age_s, not health.paused, health.fingerprint, verified)
-        case AccountHealth() | AlertsHealth():
-            return ProbeAnswered(key, attempt, None, cycle_due=False, fingerprint=health.fingerprint)
-        case SinkHealth():
-            return ProbeAnswered(key, attempt, None, cycle_due=False, fingerprint=health.fingerprint)
+            in_step = health.report is not None and health.report.status is Status.SUCCESS
+            return ProbeAnswered(
+                key,
+                attempt,
+                health.cycle_age_s,
+                not health.paused,
+                health.fingerprint,
+                verified,
+                program,
+                well=verified and in_step and not health.paused,
+            )
+        case AccountHealth():
+            well = health.connection is Connection.CONNECTED
+            return ProbeAnswered(key, attempt, None, False, health.fingerprint, program=program, well=well)
+        case AlertsHealth() | SinkHealth():
+            well = health.error is None
+            return ProbeAnswered(key, attempt, None, False, health.fingerprint, program=program, well=well)
         case _:
-            return ProbeAnswered(key, attempt, None, cycle_due=False)
+            return ProbeAnswered(key, attempt, None, False, program=program, well=health.get("writable") is True)

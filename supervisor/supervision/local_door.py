@@ -23,6 +23,7 @@ from pathlib import Path
 from loguru import logger
 
 from actors.runtime.ports import answer_of
+from brokers.versions import across_versions
 
 LENGTH = struct.Struct("!Q")
 TOKEN_BYTES = 32
@@ -32,6 +33,7 @@ _LARGEST = 1 << 28
 _PRESENT_WITHIN_S = 2.0
 
 
+@across_versions
 @dataclass(frozen=True, slots=True)
 class Door:
     """The socket's path, and the token that opens it."""

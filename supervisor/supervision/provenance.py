@@ -9,7 +9,8 @@ from functools import cache
 from importlib.metadata import distributions
 
 from actors.events import Json
-from supervisor.changes.asking import program_version, user_name
+from brokers.versions import program_version
+from supervisor.changes.asking import user_name
 from supervisor.changes.shown_configuration import shown
 from supervisor.config.models import Configuration
 

@@ -148,8 +148,9 @@ assert set(_SHOWN) == set(Kind)  # noqa: S101 - a kind left out would fail in a 
 def actor_rows(
     children: Mapping[ChildKey, Child], pids: Mapping[str, int], nodes: Mapping[str, Node] = NO_NODES
 ) -> list[dict[str, Any]]:
-    """Every actor with its state and its process: infrastructure first, then accounts and instruments. ``place`` are
-    the node labels it needs, ``node`` is the node it runs on, from the ``nodes`` of the cluster."""
+    """Every actor with its state and its process: infrastructure first, then accounts and instruments. ``program`` is
+    the version that its process runs, ``place`` are the node labels it needs, ``node`` is the node it runs on, from the
+    ``nodes`` of the cluster."""
     return [
         {
             "name": key.name,
@@ -158,6 +159,7 @@ def actor_rows(
             "reason": getattr(child.state, "reason", None) or getattr(child.state, "death", None),
             "restarts": child.restarts,
             "pid": pids.get(key.name),
+            "program": child.program or None,
             "place": {} if child.spec is None else dict(child.spec.place),
             "node": _node(nodes.get(child.node or "")) if isinstance(child.state, LIVING) else None,
         }

@@ -72,7 +72,9 @@ class TreePolicy:
     probes of a child, longer where all children together would exceed ``probes_per_s`` (``carried_probes_per_s`` for
     carried ones); ``first_probe_s``: the same while its first cycle has not finished or its connection is new, since
     people wait for that. ``carried_at_once`` carried children count as one that starts. ``start_timeout_s`` and
-    ``stop_timeout_s``: how long a command may stay unanswered before the child is killed (again)."""
+    ``stop_timeout_s``: how long a command may stay unanswered before the child is killed (again). ``well_within_s``:
+    how long one that was replaced by another version may take to be as well as it was, or as long as it takes to count
+    as hung, if that is longer."""
 
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     wave_size: int = 8
@@ -84,6 +86,7 @@ class TreePolicy:
     first_probe_s: float = 0.3
     start_timeout_s: float = 60.0
     stop_timeout_s: float = 15.0
+    well_within_s: float = 60.0
 
 
 # States of a child.
@@ -107,13 +110,15 @@ class Starting:
 class Up:
     """It lives. ``asked_s`` is when the pending probe was sent, ``silent_since_s`` when the first probe after its last
     answer was sent that got none; ``next_probe_s`` is when the next probe is due. ``at_work``: it has answered since it
-    came up and, where it has a book, found that in step."""
+    came up and, where it has a book, found that in step. ``well``: so it was when it last answered, or, where it has no
+    book, it had all it needs."""
 
     since_s: float
     next_probe_s: float
     asked_s: float | None = None
     silent_since_s: float | None = None
     at_work: bool = False
+    well: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +164,8 @@ class Child:
     """Everything known of a child. ``spec`` is the desired one, ``None`` when it is not desired; ``running`` is the one
     it was started with, ``None`` when it was found living. ``attempt`` numbers its starts, ``restarts`` counts those
     after a death; ``was_up`` is whether it was ever up. ``node`` is its current or last node, ``blamed`` the node of
-    its last death that counts; both as far as they are known."""
+    its last death that counts; both as far as they are known. ``program`` is the version that its present process runs:
+    ``None`` until that has reported it, empty where it reports none."""
 
     spec: ChildSpec | None
     state: State = field(default_factory=Absent)
@@ -170,6 +176,7 @@ class Child:
     was_up: bool = False
     node: str | None = None
     blamed: str | None = None
+    program: str | None = None
 
 
 # Events.
@@ -233,7 +240,9 @@ class ProbeAnswered:
     """The actor answered. ``cycle_age_s`` is how long ago, by its own clock, it last finished a cycle; ``None`` before
     the first. ``cycle_due`` is false where it need not run cycles: an account, the audit actor, a paused instrument.
     ``fingerprint`` is that of what it was started with, as it reports it; ``None`` where it does not. ``verified``: its
-    book was found in step since it was started."""
+    book was found in step since it was started. ``program`` is the version that its process runs, empty where it
+    reports none, ``None`` where that is not looked at. ``well``: it checks its book and finds it in step now, is
+    connected to its broker, can write the journal."""
 
     key: ChildKey
     attempt: int
@@ -241,6 +250,8 @@ class ProbeAnswered:
     cycle_due: bool = True
     fingerprint: str | None = None
     verified: bool = False
+    program: str | None = None
+    well: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +287,18 @@ class OperatorRestart:
 
 
 @dataclass(frozen=True, slots=True)
+class Roll:
+    """A person requests that every child runs this version: those that run another are replaced one after another."""
+
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpRoll:
+    """The roll ends where it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Remembered:
     """The restarts of these children under former supervisors. Those in ``quarantined`` were left down, each with its
     reason."""
@@ -285,7 +308,7 @@ class Remembered:
 
 
 Answer = PlacedOn | Started | StartFailed | ProbeAnswered | ProbeFailed | Died | Ended
-Event = Tick | DesiredChanged | Discovered | NodesSeen | OperatorRestart | Remembered | Answer
+Event = Tick | DesiredChanged | Discovered | NodesSeen | OperatorRestart | Roll | GiveUpRoll | Remembered | Answer
 
 
 # Commands.
@@ -356,12 +379,23 @@ class NodeLost:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """Make known that it is ended in order, to be made anew on another node, because of the ``reason``. There are
-    ``restarts`` of it, and this is none."""
+    """Make known that it is ended in order, to be made anew on another node or by another version, because of the
+    ``reason``. There are ``restarts`` of it, and this is none. ``programs`` are the two versions, where that is it."""
 
     key: ChildKey
     reason: str
     restarts: int
+    programs: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rolled:
+    """Make known that a roll has ended: every child runs the version, or ``failed`` did not come up for that
+    ``reason``, and those that run another are left as they are."""
+
+    program: str
+    failed: ChildKey | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,4 +414,6 @@ class Quarantined:
     reason: str
 
 
-Command = Start | Begin | Stop | Kill | Probe | RestartScheduled | NodeLost | HandedOver | NoPlace | Quarantined
+Command = (
+    Start | Begin | Stop | Kill | Probe | RestartScheduled | NodeLost | HandedOver | Rolled | NoPlace | Quarantined
+)

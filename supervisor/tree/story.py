@@ -26,6 +26,7 @@ from supervisor.tree.model import (
     OperatorRestart,
     Pending,
     Remembered,
+    Roll,
     Starting,
     State,
     Up,
@@ -49,6 +50,7 @@ _BECAUSE: Mapping[type, str] = {
     NodesSeen: "the nodes of the cluster have changed",
     Remembered: "an earlier supervisor left it so",
     Ended: "its process is gone",
+    Roll: "it is to run another version",
 }
 """Why a state changed, where no reason is given and its name alone does not say it."""
 

@@ -18,6 +18,7 @@ Probe(key, attempt)       ask for its health, within its time-out: ProbeAnswered
 RestartScheduled          record and show it; no answer
 NodeLost                  record and show it; no answer
 HandedOver                record and show it; no answer
+Rolled                    record and show it; no answer
 NoPlace                   record it and alert; no answer
 Quarantined               record it and alert; no answer
 ========================  ==========================================================================================
@@ -38,14 +39,22 @@ The laws of this module:
   not count. A node may be known to be lost only some time after its actors are: then their deaths are forgiven.
 * Accounts and instruments leave a draining node one after another, each for another node of its place: the next when
   the one before is at work again. One that no other node can place stays until the node is lost.
+* A roll replaces the children that run another version: of one account after the other its instruments and then itself,
+  then the audit actor, the sinks and alerts. One process at a time, or some instruments that share theirs; the next
+  when those before run the new version and are as well as they were. It ends at the first that is not in time, that
+  dies, or that comes up with another version: the others stay as they are. Who is not up is no concern of it, since
+  whatever starts, starts with the new version. Repeated, it goes on with those that are left.
+* What another version started may differ in settings that only one of the two knows: it is not compared with what is
+  desired, but left as it was found until it is replaced, or its configuration changes.
 * At most one Start, Stop or Kill of a child is unanswered (except for the Kill that follows one that timed out), and at
   most one Probe. An answer to an earlier attempt is ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from types import MappingProxyType
 
 from actors.runtime.nodes import Node, Nodes, nowhere
@@ -66,6 +75,7 @@ from supervisor.tree.model import (
     Ended,
     Ending,
     Event,
+    GiveUpRoll,
     HandedOver,
     InQuarantine,
     Kill,
@@ -82,6 +92,8 @@ from supervisor.tree.model import (
     Quarantined,
     Remembered,
     RestartScheduled,
+    Roll,
+    Rolled,
     Start,
     Started,
     StartFailed,
@@ -142,12 +154,25 @@ def _is_starting(child: Child, *, waiting: bool) -> bool:
     return isinstance(child.state, Starting) and child.state.waiting is waiting
 
 
-class Tree:
-    """The state of the tree. Only :meth:`handle` changes it. ``uniform`` returns random numbers from 0 to 1."""
+def _in_rolling_order(key: ChildKey) -> tuple[object, ...]:
+    """The books first, each account after its own; what all of them write to, and who reads that, last."""
+    if key.kind in _GO_ELSEWHERE:
+        return 0, key.account, key.kind is Kind.ACCOUNT, key.name
+    return 1, key.kind, key.name
 
-    def __init__(self, policy: TreePolicy, uniform: Callable[[], float]) -> None:
+
+def _is_up_of_unknown_version(child: Child) -> bool:
+    return child.spec is not None and isinstance(child.state, Up) and child.program is None
+
+
+class Tree:
+    """The state of the tree. Only :meth:`handle` changes it. ``uniform`` returns random numbers from 0 to 1,
+    ``program`` is the version of this process."""
+
+    def __init__(self, policy: TreePolicy, uniform: Callable[[], float], program: str = "") -> None:
         self._policy = policy
         self._uniform = uniform
+        self._program = program
         self._children = Children()
         self._attempts = 0
         self._desired_known = False
@@ -156,6 +181,8 @@ class Tree:
         self._gone: dict[str, Node] = {}  # the nodes that the cluster reports as lost
         self._lost_s = float("-inf")
         self._moved: ChildKey | None = None  # the last child that left a draining node
+        self._roll: str | None = None  # the version that every child is to run
+        self._replaced: dict[ChildKey, bool] = {}  # who is being replaced now, and whether it was well before
         self._released: set[ChildKey] = set()  # released from whatever quarantine a former supervisor put them in
 
     @property
@@ -237,6 +264,10 @@ class Tree:
                 commands += self._see_nodes(nodes, now_s)
             case OperatorRestart(key):
                 commands += self._operator_restart(key, now_s)
+            case Roll(program):
+                self._roll = program
+            case GiveUpRoll():
+                self._roll = None
             case Remembered(restarts, quarantined):
                 for key, times in restarts:
                     known = self._children.get(key)
@@ -258,6 +289,7 @@ class Tree:
             if not {AUDIT, _account_of(key)} <= wanted.keys() | {key}:
                 raise ValueError(f"{key.name} is desired without what it stands on")
         self._desired_known = True
+        self._roll = self._roll if wanted else None
         for key, child in self._children.items():
             spec = wanted.get(key)
             changed = spec is not None and child.spec is not None and spec != child.spec
@@ -385,9 +417,15 @@ class Tree:
         return commands
 
     def _hand_overs(self, now_s: float) -> list[Command]:
-        """Stop the next child that leaves a draining node."""
+        """Stop the next child that leaves a draining node, or the next that are to run another version."""
+        ended = self._see_replaced(now_s)
+        if self._replaced or self._is_moving(now_s):
+            return ended
+        return ended + (self._leave_nodes(now_s) or self._replace(now_s))
+
+    def _leave_nodes(self, now_s: float) -> list[Command]:
         draining = {node.name: node for node in self._nodes or () if node.draining}
-        if not draining or self._is_moving(now_s):
+        if not draining:
             return []
         for key in sorted(self._children, key=lambda key: (key.account, key.kind, key.name)):
             child = self._children[key]
@@ -410,6 +448,84 @@ class Tree:
             case InQuarantine() | Pending():
                 return False
         return True
+
+    # Versions
+
+    def _replace(self, now_s: float) -> list[Command]:
+        """Stop the next children that are to run another version; where there is none left, the roll has ended."""
+        if self._roll is None or any(map(_is_up_of_unknown_version, self._children.values())):
+            return []
+        wanted = [key for key in sorted(self._children, key=_in_rolling_order) if self._is_to_be_replaced(key)]
+        if not wanted:
+            return self._rolled_out(self._roll)
+        commands: list[Command] = []
+        for key in self._of_one_step(wanted):
+            child = self._children[key]
+            assert isinstance(child.state, Up)  # noqa: S101 - checked by _is_to_be_replaced
+            self._replaced[key] = child.state.well
+            self._children[key] = replace(child, state=Ending(now_s))
+            before, after = child.program or "an earlier version", str(self._roll)
+            reason = f"replaced: {before} → {after}"
+            commands += [HandedOver(key, reason, child.restarts, (before, after)), Stop(key, child.attempt)]
+        return commands
+
+    def _is_to_be_replaced(self, key: ChildKey) -> bool:
+        child = self._children[key]
+        other = self._roll is not None and child.program not in (None, self._roll)
+        return other and child.spec is not None and isinstance(child.state, Up)
+
+    def _of_one_step(self, wanted: Sequence[ChildKey]) -> Sequence[ChildKey]:
+        """One process; of those that share theirs, some of one account."""
+        first = wanted[0]
+        if not self._is_carried(first):
+            return [first]
+        beside = (key for key in wanted if key.account == first.account and self._is_carried(key))
+        return list(islice(beside, self._policy.carried_at_once))
+
+    def _is_carried(self, key: ChildKey) -> bool:
+        spec = self._children[key].spec
+        return spec is not None and spec.carried
+
+    def _rolled_out(self, roll: str) -> list[Command]:
+        """The roll has ended where nobody is on the way who may still have been started by another version."""
+        if any(child.spec and isinstance(child.state, Absent | Starting | Ending) for child in self._children.values()):
+            return []
+        self._roll = None
+        return [Rolled(roll)]
+
+    def _see_replaced(self, now_s: float) -> list[Command]:
+        """Look at those that are being replaced: who has come up is done with; the first that has not ends the roll."""
+        for key, was_well in list(self._replaced.items()):
+            child = self._children.get(key)
+            if child is None or child.spec is None:
+                del self._replaced[key]
+                continue
+            done, why = self._came_up(child, now_s, was_well=was_well)
+            if done or why is not None:
+                del self._replaced[key]
+            if why is not None and self._roll is not None:
+                rolled, self._roll = Rolled(self._roll, key, why), None
+                return [rolled]
+        return []
+
+    def _came_up(self, child: Child, now_s: float, *, was_well: bool) -> tuple[bool, str | None]:
+        """Whether a child that was replaced is as well as it was before; else why it will not be, if that is known."""
+        assert child.spec is not None  # noqa: S101 - checked by _see_replaced
+        program = self._roll or self._program
+        match child.state:
+            case Up() if child.program not in (None, program):
+                which = child.program or "an earlier version"
+                return False, f"it came up with {which}: {program} is not installed where it runs"
+            case Up(since_s, at_work=at_work, well=well):
+                if child.program == program and (not was_well or (at_work and well)):
+                    return True, None
+                within_s = max(self._policy.well_within_s, child.spec.hung_after_s)
+                late = now_s >= since_s + within_s
+                what = "is not as well as it was" if child.program == program else "has not reported its version"
+                return False, f"it {what} {within_s:g} s after it came up" if late else None
+            case Backoff(reason=reason) | InQuarantine(reason=reason) | Pending(reason=reason):
+                return False, reason
+        return False, None
 
     # Answers to commands
 
@@ -449,8 +565,10 @@ class Tree:
         up = replace(up, asked_s=None, silent_since_s=None)
         if answer.cycle_due and answer.cycle_age_s is None:
             up = replace(up, next_probe_s=next_probe_s(now_s, self._policy.first_probe_s, self._uniform()))
-        up = replace(up, at_work=up.at_work or answer.verified or not answer.cycle_due)
-        self._children[answer.key] = _running_as_reported(replace(child, state=up), answer.fingerprint)
+        up = replace(up, at_work=up.at_work or answer.verified or not answer.cycle_due, well=answer.well)
+        child = replace(child, state=up, program=answer.program)
+        comparable = answer.program in (None, self._program)
+        self._children[answer.key] = _running_as_reported(child, answer.fingerprint) if comparable else child
         idle_s = hung_for_s(child.spec, up, answer, now_s) if child.spec is not None else None
         return [] if idle_s is None else [self._kill(answer.key, f"hung: no cycle finished for {idle_s:.1f} s", now_s)]
 
@@ -628,7 +746,9 @@ class Tree:
         self._attempts += 1
         state = Starting(now_s, waiting)
         # Its node is not known again before it reports it: it must not be taken for lost, or moved, with its last one.
-        self._children[key] = replace(child, state=state, running=child.spec, attempt=self._attempts, node=None)
+        self._children[key] = replace(
+            child, state=state, running=child.spec, attempt=self._attempts, node=None, program=None
+        )
         return Start(child.spec, self._attempts, waiting)
 
     def _probes(self, now_s: float) -> list[Command]:

@@ -106,6 +106,10 @@ class SimulatedCluster:
         """It has one machine."""
         raise AssertionError(f"nobody drains {node}")
 
+    async def renew(self, name: str) -> None:
+        """It runs one version."""
+        raise AssertionError(f"nobody renews {name}")
+
     async def ended(self, name: str) -> None:
         """Heard of at once, or never."""
         if self._house.faults.strikes("death not heard of", 0.2):

@@ -18,6 +18,7 @@ from actors.runtime.deployment import ONLY_NODE, LocalCluster
 from actors.runtime.nodes import Node
 from actors.runtime.ports import LocalRuntime
 from brokers.spec import BrokerSpec
+from brokers.versions import PROGRAM
 from supervisor.changes.applied_configuration import Run
 from supervisor.config.loader import load
 from supervisor.supervision.actor import SUPERVISOR, Supervisor
@@ -36,7 +37,9 @@ PER_ACTOR = {"now": "1"}
 
 
 class Hall:
-    """A supervisor on the local cluster, and a fake broker for each account."""
+    """A supervisor on the local cluster, and a fake broker for each account. ``program`` is what it runs."""
+
+    program = PROGRAM
 
     def __init__(
         self,
@@ -72,7 +75,8 @@ class Hall:
                 raise RuntimeError("no room for another process")
             return Audit(url, head_file, evidence, run_blocking=in_this_thread)
 
-        made = Supervisor(self.configuration, self.runtime, self.cluster, make_broker, make_audit, run, self.make_sink)
+        to_make = (make_broker, make_audit, run, self.make_sink, self.program)
+        made = Supervisor(self.configuration, self.runtime, self.cluster, *to_make)
         self.runtime.register(SUPERVISOR, made)
         self.supervisor = made
         return made

@@ -18,7 +18,8 @@ from actors.book.history import who
 from actors.events import Event, EventType, Record, Severity
 from actors.journal.store import Journal
 from actors.journal.types import Append
-from supervisor.changes.asking import Asked, asked, program_version, said_of, user_name
+from brokers.versions import program_version
+from supervisor.changes.asking import Asked, asked, said_of, user_name
 from supervisor.changes.shown_configuration import shown
 from supervisor.config.loader import load
 from supervisor.supervision.provenance import provenance

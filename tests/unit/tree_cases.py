@@ -59,8 +59,8 @@ C = TypeVar("C", bound=Command)
 class World:
     """Drives a tree as the supervisor's loop does, with actors that do what a test says."""
 
-    def __init__(self, policy: TreePolicy = POLICY) -> None:
-        self.tree = Tree(policy, lambda: 0.5)
+    def __init__(self, policy: TreePolicy = POLICY, program: str = "") -> None:
+        self.tree = Tree(policy, lambda: 0.5, program)
         self.now_s = 1000.0
         self.log: list[Command] = []
 

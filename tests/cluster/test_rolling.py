@@ -1,0 +1,202 @@
+"""Code is upgraded under a running house, on a real Ray: the package is replaced on disk, as an installation does it,
+by one whose messages and settings have more fields."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from actors.events import EventType
+from actors.journal.store import Journal
+from actors.runtime.ray_backend import _Place
+from brokers.versions import VERSION
+from supervisor.client.processes import Running, find
+from supervisor.config.loader import load
+from supervisor.config.models import Configuration
+from supervisor.errors import NotRunning
+from tests.cluster.conftest import CONFIGURATION, actors, all_verified, instruments, until
+
+ROOT = Path(__file__).parents[2]
+NEXT = "0.2.0"
+CELLS = "  - {name: many, broker: oanda, simulator: true, instruments_per_actor: 5, instruments: [USD_JPY, USD_CHF]}\n"
+ORDER = ["cfd/EURUSD", "cfd", "fx/EUR_USD", "fx/GBP_JPY", "fx", "many/USD_CHF", "many/USD_JPY", "many", "audit"]
+COMES_UP_WITHIN_S = 120.0
+
+
+def changed(path: Path, *changes: tuple[str, str]) -> None:
+    text = path.read_text()
+    for before, after in changes:
+        assert before in text, f"{path} has no {before}"
+        text = text.replace(before, after)
+    path.write_text(text)
+
+
+def install_the_next(code: Path) -> None:
+    """A version whose actors say more to each other, and are started with more."""
+    changed(code / "brokers/versions.py", (f'"{VERSION}"', f'"{NEXT}"'))
+    changed(
+        code / "actors/messages.py",
+        (
+            "    program: Program | None = None\n",
+            "    program: Program | None = None\n    further: str = 'of the next'\n",
+        ),
+        (
+            "    owners: Mapping[str, str] = field(default_factory=dict)\n",
+            "    owners: Mapping[str, str] = field(default_factory=dict)\n    further: tuple[int, ...] = (1, 2)\n",
+        ),
+    )
+    settings = code / "actors/instrument/settings.py"
+    fingerprint = next(line for line in settings.read_text().splitlines() if line.startswith("    fingerprint:"))
+    changed(settings, (f"{fingerprint}\n", f"{fingerprint}\n    further: int = 7\n"))
+    for cache in code.rglob("__pycache__"):
+        shutil.rmtree(cache)  # so that no time of a file decides what is imported
+
+
+@contextmanager
+def house(code: Path, path: Path) -> Iterator[tuple[Running, subprocess.Popen[str]]]:
+    """A start of that code, ended in order; afterwards nothing of it lives."""
+    environment = os.environ | {"PYTHONPATH": str(code)}
+    command = [sys.executable, "-m", "supervisor", "start", "--no-dashboard", str(path)]
+    started = subprocess.Popen(
+        command, env=environment, cwd=code, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        yield found(load(path), started), started
+    finally:
+        children = psutil.Process(started.pid).children(recursive=True) if started.poll() is None else []
+        started.send_signal(signal.SIGTERM)
+        print(started.communicate(timeout=120)[0])
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert [child.name() for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def found(configuration: Configuration, started: subprocess.Popen[str]) -> Running:
+    until_s = time.monotonic() + COMES_UP_WITHIN_S
+    while True:
+        try:
+            return find(configuration)
+        except NotRunning:
+            assert started.poll() is None, started.communicate()[0]
+            assert time.monotonic() < until_s
+            time.sleep(0.2)  # another process comes up; it has no event
+
+
+def command(code: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(code)}
+    words = [sys.executable, "-m", "supervisor", *arguments]
+    return subprocess.run(words, env=environment, cwd=code, capture_output=True, text=True, timeout=400, check=False)
+
+
+def records(configuration: Configuration) -> list[tuple[EventType, Any]]:
+    journal = Journal.open(configuration.journal_url, read_only=True)
+    try:
+        assert journal.verify().ok
+        return [(record.event.type, record.event.payload) for record in journal.records(stream="supervisor")]
+    finally:
+        journal.close()
+
+
+class Door:
+    """A handle as Ray makes it of the class by which an actor was made: that one's methods, and no others."""
+
+    class _Method:
+        def __init__(self, answer: Any) -> None:
+            self.answer = answer
+
+        def remote(self, *args: object) -> Any:
+            return self.answer(*args)
+
+    def __init__(self) -> None:
+        self.many = self._Method(lambda method, calls: [(True, (method, *args)) for args in calls])
+        self.pid = self._Method(lambda: 7)
+
+
+def test_a_method_that_came_with_a_later_version_is_called_by_the_handle_of_an_older_one() -> None:
+    place = _Place(Door())
+    assert place.read("pid", place.send("supervisor", "pid", ())) == 7
+    assert place.read("roll", place.send("supervisor", "roll", (1, 2))) == ("roll", 1, 2)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "actors.journal.actor:Audit",
+        "actors.runtime.ports:answer_of",
+        "actors.runtime.ray_backend:RayCluster",
+        "actors.runtime.ray_backend:RayRuntime",
+        "actors.runtime.ray_backend:_unpacked",
+        "brokers.registry:open_broker",
+        "supervisor.supervision.actor:Supervisor",
+    ],
+)
+def test_what_ray_keeps_of_a_supervisor_names_things_that_every_version_has(named: str) -> None:
+    """Ray starts a supervisor again from what the version that called `start` gave it. A name that went would keep it
+    from coming back: then OLDEST_READ has to be raised, too."""
+    module, _, name = named.partition(":")
+    assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.timeout(900)
+def test_code_is_upgraded_actor_by_actor_under_a_running_house(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    for package in ("brokers", "actors", "supervisor"):
+        shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "accounts.yaml"
+    path.write_text(CONFIGURATION.format(directory=tmp_path) + CELLS)
+    configuration = load(path)
+    with house(code, path) as (supervisor, _):
+        before = until(supervisor, all_verified, "everything comes up")
+        first = supervisor.pid()
+        assert {row["program"] for row in actors(before).values()} == {VERSION}
+        install_the_next(code)
+
+        dry = command(code, "apply", "--rolling", "--dry-run", "--json", str(path))
+        assert dry.returncode == 0, dry.stderr
+        assert sorted(json.loads(dry.stdout)["actors"]) == sorted(ORDER)
+        done = command(code, "apply", "--rolling", str(path))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1] == f"done: everybody runs {NEXT}"
+
+        after = until(supervisor, all_verified, "everything is in step")
+        old, new = actors(before), actors(after)
+        assert {row["program"] for row in new.values()} == {NEXT}
+        assert new.keys() == old.keys()
+        assert [name for name in new if new[name]["pid"] == old[name]["pid"]] == []
+        assert {name: row["restarts"] for name, row in new.items()} == dict.fromkeys(new, 0)
+        assert (after["supervisor"]["program"], after["supervisor"]["restarts"]) == (NEXT, 0)
+        assert supervisor.pid() != first
+        versions = {name: row["health"]["version"] for name, row in instruments(before).items()}
+        assert all(row["health"]["version"] >= versions[name] for name, row in instruments(after).items())
+        assert command(code, "apply", "--rolling", str(path)).stdout == f"everybody runs {NEXT}\n"
+
+        told = records(configuration)
+        at = [n for n, (kind, one) in enumerate(told) if one.get("action") == "roll"]
+        assert [told[n][1]["state"] for n in at] == ["began", "done"]
+        assert (told[at[0]][1]["from"], told[at[0]][1]["to"]) == ([VERSION], NEXT)
+        assert told[at[0]][1]["by"]
+        handed = [(kind, one["actor"]) for kind, one in told[at[0] : at[1]] if "actor" in one and "to" in one]
+        assert [name for _, name in handed] == ORDER
+        crashes = [one for kind, one in told if kind is EventType.ACTOR_RESTARTED and one.get("counted") is not False]
+        assert crashes == []
+        away: set[str] = set()
+        for kind, one in told[at[0] : at[1]]:
+            if kind is EventType.ACTOR_RESTARTED and "to" in one:
+                away.add(one["actor"])
+                accounts = [name.partition("/")[0] for name in away if not name.startswith("many/")]
+                assert len(accounts) == len(set(accounts)) <= 1, f"{away} are away at once"
+            elif kind is EventType.ACTOR_STARTED:
+                away.discard(one["actor"])
+        assert away == set()
