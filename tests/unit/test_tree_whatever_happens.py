@@ -10,6 +10,7 @@ from supervisor.tree.model import (
     AUDIT,
     LIVING,
     Answer,
+    Backoff,
     Begin,
     Child,
     ChildKey,
@@ -21,6 +22,8 @@ from supervisor.tree.model import (
     Ended,
     Ending,
     Event,
+    HandedOver,
+    InQuarantine,
     Kill,
     Kind,
     OperatorRestart,
@@ -28,6 +31,8 @@ from supervisor.tree.model import (
     ProbeAnswered,
     ProbeFailed,
     Remembered,
+    Roll,
+    Rolled,
     Start,
     Started,
     StartFailed,
@@ -46,27 +51,32 @@ class AnyEvents(RuleBasedStateMachine):
     """A tree under events in any order, with actors that may fail anywhere. What is out is remembered, and only a
     command that is out, or an actor that lives, is spoken of, as by the supervisor's loop."""
 
+    living: tuple[ChildKey, ...] = ()
+
     @initialize()
     def begin(self) -> None:
-        self.tree = Tree(POLICY, lambda: 0.5)
+        self.tree = Tree(POLICY, lambda: 0.5, "2")
+        self.handed_over: ChildKey | None = None
         self.now_s = 0.0
         self.starts: dict[ChildKey, int] = {}
         self.waiting: set[ChildKey] = set()
         self.ends: dict[ChildKey, int] = {}
         self.probes: dict[ChildKey, int] = {}
-        self.was_up: set[ChildKey] = set()
+        self.was_up: set[ChildKey] = set(self.living)
         self.stopping = False
-        self.tell(Discovered(()))
+        self.tell(Discovered(self.living))
         self.tell(DesiredChanged(SPECS))
 
     def tell(self, event: Event) -> None:
         before = dict(self.tree.children)
         if isinstance(event, Started):
             self.was_up.add(event.key)
-        for command in self.tree.handle(event, self.now_s):
+        commands = self.tree.handle(event, self.now_s)
+        for command in commands:
             self.check(command)
+        replaced = {command.key for command in commands if isinstance(command, HandedOver)}
         if isinstance(event, Answer):
-            for other in before.keys() - {event.key}:
+            for other in before.keys() - {event.key} - replaced:
                 self.is_untouched(before[other], other)
 
     def is_untouched(self, before: Child, key: ChildKey) -> None:
@@ -97,9 +107,24 @@ class AnyEvents(RuleBasedStateMachine):
                 self.ends[key] = attempt
             case Kill(key, attempt):
                 self.ends[key] = attempt
+            case HandedOver(key):
+                assert self.is_back(self.handed_over), "a second one is replaced while the first is away"
+                self.handed_over = key
+            case Rolled(program, failed):
+                assert not self.stopping
+                up = [one for one in self.tree.children.values() if one.spec and isinstance(one.state, Up)]
+                assert failed is not None or {one.program for one in up} <= {program}
             case Probe(key, attempt):
                 assert self.probes.get(key) != attempt, "a second probe while the first is unanswered"
                 self.probes[key] = attempt
+
+    def is_back(self, key: ChildKey | None) -> bool:
+        """Whether one that was replaced has come up and reported its version, or will not."""
+        child = None if key is None else self.tree.children.get(key)
+        if child is None or child.spec is None:
+            return True
+        up = isinstance(child.state, Up) and child.program is not None
+        return up or isinstance(child.state, Backoff | InQuarantine)
 
     def begins(self, key: ChildKey) -> None:
         if key.kind is not Kind.AUDIT:
@@ -139,11 +164,26 @@ class AnyEvents(RuleBasedStateMachine):
         self.tell(Ended(key, self.ends.pop(key)))
 
     @precondition(lambda self: self.probes)
-    @rule(data=st.data(), age_s=st.none() | st.floats(0, 40), fails=st.booleans(), due=st.booleans())
-    def probe_ends(self, data: st.DataObject, age_s: float | None, fails: bool, due: bool) -> None:
+    @rule(
+        data=st.data(),
+        age_s=st.none() | st.floats(0, 40),
+        fails=st.booleans(),
+        due=st.booleans(),
+        program=st.sampled_from(["1", "2"]),
+        well=st.booleans(),
+    )
+    def probe_ends(
+        self, data: st.DataObject, age_s: float | None, fails: bool, due: bool, program: str, well: bool
+    ) -> None:
         key = data.draw(st.sampled_from(sorted(self.probes)))
         attempt = self.probes.pop(key)
-        self.tell(ProbeFailed(key, attempt) if fails else ProbeAnswered(key, attempt, age_s, due))
+        answer = ProbeAnswered(key, attempt, age_s, due, verified=well, program=program, well=well)
+        self.tell(ProbeFailed(key, attempt) if fails else answer)
+
+    @precondition(lambda self: not self.stopping)
+    @rule()
+    def roll(self) -> None:
+        self.tell(Roll("2"))
 
     @rule(key=st.sampled_from(ALL))
     def dies(self, key: ChildKey) -> None:
@@ -212,8 +252,24 @@ class AnyEvents(RuleBasedStateMachine):
         assert self.tree.stopped
 
 
+class AnyEventsInARoll(AnyEvents):
+    """The same from where everybody was found alive and runs another version, which is rolled over."""
+
+    living = ALL
+
+    @initialize()
+    def begin(self) -> None:
+        super().begin()
+        for key in ALL:
+            self.tell(ProbeAnswered(key, 0, 0.0, cycle_due=key.kind is Kind.INSTRUMENT, program="1"))
+        self.probes.clear()
+        self.roll()
+
+
 TestAnyEvents = AnyEvents.TestCase
 TestAnyEvents.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestAnyEventsInARoll = AnyEventsInARoll.TestCase
+TestAnyEventsInARoll.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
 
 
 def test_a_child_s_story_says_why_it_was_restarted_and_by_which_event() -> None:
