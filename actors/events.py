@@ -107,6 +107,20 @@ class Record:
     hash: str
 
 
+class JournalError(Exception):
+    """The base of the journal's errors: ``attempted`` is the call in words ("append 3 events to …"), ``found`` what
+    stood in its way, ``remedy`` what the reader can do."""
+
+    def __init__(self, attempted: str, found: str, remedy: str) -> None:
+        super().__init__(attempted, found, remedy)
+        self.attempted = attempted
+        self.found = found
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"could not {self.attempted}: {self.found}. {self.remedy}"
+
+
 @across_versions
 @dataclass(frozen=True, slots=True)
 class NamedInStep:

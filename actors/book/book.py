@@ -29,6 +29,7 @@ from actors.book.lots import ZERO, Leg
 from actors.book.order_fills import after_fill, after_recount, after_reported_fill
 from actors.book.orders import BookOrder
 from actors.book.payloads import BookedFill, FillSource, ReportedFill
+from actors.book.unreadable import count_of, flag_of, table_of, text_of, texts_of
 from actors.events import Event, EventType, Json, broker_time_from_iso
 from actors.names import instrument_name
 from brokers.clocks import BrokerTime, broker_time
@@ -329,14 +330,14 @@ class Book:
         for order in list(self.orders.values()):
             self.put(order)
         if "open" in names:
-            self._open = dict.fromkeys(names["open"])
+            self._open = dict.fromkeys(texts_of(names["open"]))
         for place, ours in (("broker", self._by_broker_id), ("successors", self._successors)):
-            for key, means in names.get(place, {}).items():
+            for key, means in table_of(names.get(place, {})).items():
                 if means is None:
                     ours.pop(key, None)
                 else:
-                    ours[key] = means
-        self._by_client_id |= {key: tuple(of) for key, of in names.get("client", {}).items()}
+                    ours[key] = text_of(means)
+        self._by_client_id |= {key: texts_of(of) for key, of in names.get("client", {}).items()}
 
     def _forget_old(self, now: datetime) -> None:
         """Bound the memory: drop orders that ended long ago, the oldest fill ids, the times of legs closed long ago."""
@@ -473,7 +474,7 @@ class Book:
         old, name = was.key, fill.key
         self.reported.pop(old, None)
         self.applied[name] = None
-        if event.payload["assumed"]:
+        if flag_of(event.payload["assumed"]):
             self.reported[name] = ReportedFill(fill, event.time)
         if old != name and old in self.without_commission:
             self.without_commission[name] = self.without_commission.pop(old)
@@ -541,7 +542,7 @@ class Book:
             self._orphan(fill.broker_order_id, fill.quantity, fill.quantity * fill.price)
 
     def _on_commission(self, event: Event) -> None:
-        fill_id, id_scope = str(event.payload["fill_id"]), str(event.payload.get("id_scope", ""))
+        fill_id, id_scope = text_of(event.payload["fill_id"]), text_of(event.payload.get("id_scope", ""))
         name = scoped_id(fill_id, id_scope)
         self.without_commission.pop(name, None)
         cost = event.payload.get("cost")
@@ -657,7 +658,7 @@ class Book:
         old = self.breaks.get((found.type, found.key))
         if found.halts and not (old is not None and old.id == found.id and old.halts):
             self.halts_due[found.id] = f"{found.type} {found.key}"
-        if event.payload["resolved"]:
+        if flag_of(event.payload["resolved"]):
             self._close(found.type, found.key)
             return
         self.breaks[(found.type, found.key)] = found
@@ -667,7 +668,7 @@ class Book:
             self.work[found.id] = after_change(work, old, found)
 
     def _on_resolved(self, event: Event) -> None:
-        self._close(DiscrepancyType(str(event.payload["type"])), str(event.payload["key"]))
+        self._close(DiscrepancyType(text_of(event.payload["type"])), text_of(event.payload["key"]))
 
     def _close(self, kind: DiscrepancyType, key: str) -> None:
         """Close a break and drop what was decided about it: that applies to no other break."""
@@ -680,7 +681,7 @@ class Book:
         return next((found for found in self.breaks.values() if found.id == break_id), None)
 
     def _on_work(self, event: Event) -> None:
-        break_id = str(event.payload["id"])
+        break_id = text_of(event.payload["id"])
         if self.open_break(break_id) is not None:
             self.work[break_id] = folded(self.work.get(break_id, UNTOUCHED), event)
 
@@ -693,13 +694,13 @@ class Book:
         if self.baseline is None:
             self.baseline = as_of
         cursor = event.payload["fills_cursor"]
-        if isinstance(cursor, int):
-            self.cursor = cursor
+        if cursor is not None:
+            self.cursor = count_of(cursor)
         if event.payload.get("contract") is not None:
             self.contract = payloads.contract_from(event.payload["contract"])
         self.reconciled_at = event.time
         self._forget_old(event.time)
-        if event.payload["positions"] == Completeness.COMPLETE:
+        if Completeness(text_of(event.payload["positions"])) is Completeness.COMPLETE:
             self.floor = self.floor or as_of
             self.unsynced.clear()
             for leg in list(self.believed):

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from actors.book.discrepancies import Break
+from actors.book.unreadable import text_of, text_or_none
 from actors.events import Event, EventType, Json, Severity, from_iso, to_iso
 from brokers.versions import across_versions
 
@@ -311,7 +312,8 @@ def _payload(found: Break, request: BreakRequest) -> dict[str, Json]:
 
 
 def folded(work: BreakWork, event: Event) -> BreakWork:
-    """The work after one of the ``WORK_EVENTS``. A journaled event is never refused."""
+    """The work after one of the ``WORK_EVENTS``. A journaled event is never refused; raises as
+    :mod:`actors.book.unreadable` says for a payload that is none of such an event."""
     action, payload = _ACTIONS[event.type], event.payload
     note = payload.get("note")
     work = replace(work, note=work.note if note is None else str(note))
@@ -358,7 +360,9 @@ def approved_for(work: BreakWork | None, sides: Sides, asked_at: datetime) -> Wo
 
 def _step(payload: Mapping[str, Any], at: datetime) -> WorkStep:
     sides = payload.get("book_value"), payload.get("broker_value")
-    return WorkStep(str(payload["by"]), at, payload.get("reason"), payload.get("note"), sides)
+    book, broker = map(text_or_none, sides)
+    reason, note = text_or_none(payload.get("reason")), text_or_none(payload.get("note"))
+    return WorkStep(text_of(payload["by"]), at, reason, note, (book, broker))
 
 
 def _step_to(step: WorkStep | None) -> Json:
@@ -391,8 +395,8 @@ def work_from(data: Mapping[str, Any]) -> BreakWork:
     return BreakWork(
         BreakState(data["state"]),
         None if data["until"] is None else from_iso(data["until"]),
-        data["owner"],
-        data["note"],
+        text_or_none(data["owner"]),
+        text_or_none(data["note"]),
         _step_from(data["acknowledged"]),
         _step_from(data["proposed"]),
         _step_from(data["approved"]),

@@ -10,6 +10,16 @@ from typing import Any
 from actors.book import payloads
 from actors.book.book import Book, UnsyncedFills
 from actors.book.break_work import work_from, work_to
+from actors.book.unreadable import (
+    UNUSABLE,
+    UnreadableRecord,
+    count_of,
+    rows_of,
+    table_of,
+    text_of,
+    text_or_none,
+    texts_of,
+)
 from actors.events import (
     Event,
     EventType,
@@ -70,38 +80,40 @@ def checkpoint(book: Book) -> dict[str, Json]:
 
 
 def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
-    """Fill an empty book with the state that :func:`checkpoint` wrote."""
+    """Fill an empty book with the state that :func:`checkpoint` wrote. Raises one of :data:`UNUSABLE` for anything
+    else."""
     book.version = version
-    book.legs = {leg.name: leg for leg in map(payloads.leg_from, data["legs"])}
-    for order in map(payloads.order_from, data["orders"]):
+    book.legs = {leg.name: leg for leg in map(payloads.leg_from, rows_of(data["legs"]))}
+    for order in map(payloads.order_from, rows_of(data["orders"])):
         book.put(order)
-    book.rename(data.get("names", {}))
-    book.applied = dict.fromkeys(data["applied"])
-    book.uncounted = dict.fromkeys(data.get("uncounted", ()))
-    for reported in map(payloads.reported_from, data.get("reported", ())):
+    book.rename(table_of(data.get("names", {})))
+    book.applied = dict.fromkeys(texts_of(data["applied"]))
+    book.uncounted = dict.fromkeys(texts_of(data.get("uncounted", [])))
+    for reported in map(payloads.reported_from, rows_of(data.get("reported", []))):
         book.reported[reported.fill.key] = reported
-    for severity, found in data["breaks"]:
+    for severity, found in rows_of(data["breaks"]):
         restored = payloads.break_from(found, Severity(severity))
         book.breaks[(restored.type, restored.key)] = restored
     book.watermarks = {leg: broker_time_from_iso(at) for leg, at in data["watermarks"].items()}
-    book.believed = dict(data.get("believed", {}))
-    book.position_reports = data.get("position_reports", 0)
+    book.believed = {leg: count_of(number) for leg, number in data.get("believed", {}).items()}
+    book.position_reports = count_of(data.get("position_reports", 0))
     book.activity = {leg: from_iso(at) for leg, at in data["activity"].items()}
     book.last_local_at = None if data["last_local_at"] is None else from_iso(data["last_local_at"])
     book.baseline = None if data["baseline"] is None else broker_time_from_iso(data["baseline"])
     book.floor = None if data["floor"] is None else broker_time_from_iso(data["floor"])
     book.known_at = {leg: from_iso(at) for leg, at in data.get("known_at", {}).items()}
-    book.opened_by = dict(data.get("opened_by", {}))
+    book.opened_by = {name: text_of(key) for name, key in data.get("opened_by", {}).items()}
     book.unsynced = {
         leg: UnsyncedFills(from_iso(of[0]), Decimal(of[1]), Decimal(of[2])) for leg, of in data.get("told", {}).items()
     }
     book.orphans = {order: (Decimal(of[0]), Decimal(of[1])) for order, of in data["orphans"].items()}
-    book.without_commission = dict(data.get("without_commission", ()))
+    fills = rows_of(data.get("without_commission", []))
+    book.without_commission = {text_of(fill_id): text_or_none(strategy) for fill_id, strategy in fills}
     book.contract = None if data.get("contract") is None else payloads.contract_from(data["contract"])
     book.claimed = {leg: from_iso(at) for leg, at in data.get("claimed", {}).items()}
     book.work = {break_id: work_from(work) for break_id, work in data.get("work", {}).items()}
-    book.halts_due = dict(data.get("halts_due", {}))
-    book.cursor = data["cursor"]
+    book.halts_due = {name: text_of(words) for name, words in data.get("halts_due", {}).items()}
+    book.cursor = None if data["cursor"] is None else count_of(data["cursor"])
     book.reconciled_at = None if data["reconciled_at"] is None else from_iso(data["reconciled_at"])
 
 
@@ -112,11 +124,28 @@ def checkpoint_event(book: Book, now: datetime) -> Event:
 
 
 def replay(account: str, instrument: str, records: Iterable[Record]) -> Book:
-    """The book that results from an instrument's records, from the first one or from the checkpoint they start with."""
+    """The book that results from an instrument's records, from the first one or from the checkpoint they start with.
+    Raises :class:`UnreadableRecord`."""
     book = Book(account, instrument)
     for place, record in enumerate(records):
         if place == 0 and record.event.type is EventType.CHECKPOINT:
-            restore(book, record.event.payload, record.version)
+            begin(book, record)
         else:
-            book.apply(record.event)
+            follow(book, record)
     return book
+
+
+def begin(book: Book, record: Record) -> None:
+    """Fill an empty book from a CHECKPOINT in the journal. Raises :class:`UnreadableRecord`."""
+    try:
+        restore(book, record.event.payload, record.version)
+    except UNUSABLE as error:
+        raise UnreadableRecord.of(record, error) from error
+
+
+def follow(book: Book, record: Record) -> None:
+    """Fold the next record of its stream into a book. Raises :class:`UnreadableRecord`; the book is then of no use."""
+    try:
+        book.apply(record.event)
+    except UNUSABLE as error:
+        raise UnreadableRecord.of(record, error) from error

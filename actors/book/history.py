@@ -21,6 +21,7 @@ from actors.book.checkpoint import replay
 from actors.book.discrepancies import Correction, DiscrepancyType
 from actors.book.in_step import proofs, still_proven
 from actors.book.orders import BookOrder
+from actors.book.unreadable import UNUSABLE, UnreadableRecord
 from actors.events import Event, EventType, Json, Record, from_iso, to_text
 from brokers.model import Completeness
 
@@ -116,7 +117,8 @@ def book_at(
 ) -> BookAt:
     """The book at a moment. ``records`` are those of its stream in order, from the first or from a checkpoint, at
     least to the moment; ``earlier`` ones only add earlier statements of the broker; ``named`` are those of its account
-    that name it as in step. Raises :class:`Incomplete` if one of ``records`` is missing."""
+    that name it as in step. Raises :class:`Incomplete` if one of ``records`` is missing, and
+    :class:`UnreadableRecord`."""
     chosen = up_to(records, at)
     _check_whole(f"{account}/{instrument}", chosen)
     book = replay(account, instrument, chosen)
@@ -160,7 +162,8 @@ def _check_whole(stream: str, records: Sequence[Record]) -> None:
 
 
 def statements_of(records: Iterable[Record]) -> tuple[BrokerStatement, ...]:
-    """The broker's last statement about each subject according to these records, newest first."""
+    """The broker's last statement about each subject according to these records, newest first. Raises
+    :class:`UnreadableRecord`."""
     last: dict[str, BrokerStatement] = {}
     given_up_at: datetime | None = None
     for record in records:
@@ -169,7 +172,11 @@ def statements_of(records: Iterable[Record]) -> tuple[BrokerStatement, ...]:
             given_up_at = event.time
         elif event.type is EventType.ORDER_CANCELLED and event.time == given_up_at:
             continue  # our own conclusion, because the broker does not know the order
-        for statement in _statements(record):
+        try:
+            said = tuple(_statements(record))
+        except UNUSABLE as error:
+            raise UnreadableRecord.of(record, error) from error
+        for statement in said:
             last.pop(statement.subject, None)
             last[statement.subject] = statement
     return tuple(reversed(last.values()))[:_STATEMENTS_AT_MOST]

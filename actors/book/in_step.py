@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
 from actors.book.book import Book
+from actors.book.unreadable import UNUSABLE, UnreadableRecord, text_of
 from actors.events import Event, EventType, Json, Payload, Record, from_iso
 from actors.names import instrument_name
 from brokers.versions import across_versions
@@ -112,14 +113,17 @@ def concerns(record: Record, instrument: str) -> bool:
 
 
 def proofs(record: Record) -> Iterator[Proof]:
-    """The proofs in a record; none if it is not a RECONCILED."""
+    """The proofs in a record; none if it is not a RECONCILED. Raises :class:`UnreadableRecord`."""
     if record.event.type is not EventType.RECONCILED:
         return
     named = named_in(record.event)
     if named is None:
         yield Proof(record.stream, record.version, record.event.time, record)
         return
-    at = from_iso(str(record.event.payload["requested_at"]))
+    try:
+        at = from_iso(text_of(record.event.payload["requested_at"]))
+    except UNUSABLE as error:
+        raise UnreadableRecord.of(record, error) from error
     for symbol, version in named.items():
         yield Proof(instrument_name(record.stream, symbol), version, at, record)
 

@@ -15,6 +15,7 @@ from typing import Any
 from actors.book.discrepancies import Break, Cause, Correction, DiscrepancyType, Phase
 from actors.book.lots import ZERO, Closed, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
+from actors.book.unreadable import count_of, flag_of, rows_of, text_of, text_or_none, texts_of
 from actors.events import Event, Json, Severity, broker_time_from_iso, from_iso, to_iso, to_text
 from brokers.clocks import BrokerTime, broker_time
 from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional, scoped_id
@@ -98,36 +99,36 @@ def order_view(order: BookOrder, *more: str) -> Document:
 def order_from(data: Any) -> BookOrder:
     """The order that :func:`order_to` wrote."""
     return BookOrder(
-        key=data["key"],
-        broker_order_id=data["broker_order_id"],
-        client_order_id=data["client_order_id"],
+        key=text_of(data["key"]),
+        broker_order_id=text_or_none(data["broker_order_id"]),
+        client_order_id=text_or_none(data["client_order_id"]),
         side=Side(data["side"]),
         quantity=Decimal(data["quantity"]),
         status=OrderStatus(data["status"]),
         filled_quantity=Decimal(data["filled_quantity"]),
         notional=Decimal(data["notional"]),
-        order_type=data["order_type"],
+        order_type=text_of(data["order_type"]),
         limit_price=_decimal(data["limit_price"]),
         submitted_at=_time(data["submitted_at"]),
-        leg=data["leg"],
-        strategy=data["strategy"],
-        reason=data["reason"],
+        leg=text_or_none(data["leg"]),
+        strategy=text_or_none(data["strategy"]),
+        reason=text_or_none(data["reason"]),
         adopted=Decimal(data["adopted"]),
-        inferred=tuple(Inferred(i[0], Decimal(i[1]), Decimal(i[2])) for i in data["inferred"]),
+        inferred=tuple(Inferred(text_of(i[0]), Decimal(i[1]), Decimal(i[2])) for i in rows_of(data["inferred"])),
         local_at=_time(data["local_at"]),
         ended_at=_time(data["ended_at"]),
         updated_at=_time(data.get("told_at")),
         filled_at=_time(data.get("filled_at")),
         adopted_at=_broker_time(data.get("adopted_at")),
         recorded_at=_time(data.get("recorded_at")),
-        replaced_by=data.get("replaced_by"),
+        replaced_by=text_or_none(data.get("replaced_by")),
         taken_back=Decimal(data.get("taken_back", "0")),
-        since=data.get("since", 0),
-        slices=tuple(data.get("slices", ())),
-        parent=data.get("parent"),
+        since=count_of(data.get("since", 0)),
+        slices=texts_of(data.get("slices", [])),
+        parent=text_or_none(data.get("parent")),
         expires_at=_broker_time(data.get("expires_at")),
         lowered_by=Decimal(data.get("lowered_by", "0")),
-        group=data.get("group"),
+        group=text_or_none(data.get("group")),
     )
 
 
@@ -259,31 +260,31 @@ def commission_to(fill: Fill, strategy: str | None, cost: Decimal | None = None)
 def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
     """The fill that :func:`booked_fill_to` wrote."""
     return BookedFill(
-        fill_id=data["fill_id"],
-        order_key=data["order_key"],
+        fill_id=text_of(data["fill_id"]),
+        order_key=text_or_none(data["order_key"]),
         side=Side(data["side"]),
         quantity=Decimal(data["quantity"]),
         price=Decimal(data["price"]),
         time=broker_time_from_iso(data["time"]),
-        legs=tuple((name, Decimal(quantity)) for name, quantity in data["legs"]),
+        legs=tuple((text_of(name), Decimal(quantity)) for name, quantity in rows_of(data["legs"])),
         cost_basis=CostBasis(data["cost_basis"]),
-        replaces=tuple((name, Decimal(quantity)) for name, quantity in data["replaces"]),
+        replaces=tuple((text_of(name), Decimal(quantity)) for name, quantity in rows_of(data["replaces"])),
         adopted=Decimal(data["adopted"]),
-        inferred=data["inferred"],
-        counted=data["counted"],
-        broker_order_id=data["broker_order_id"],
+        inferred=flag_of(data["inferred"]),
+        counted=flag_of(data["counted"]),
+        broker_order_id=text_or_none(data["broker_order_id"]),
         cause=None if data["cause"] is None else Cause(data["cause"]),
-        strategy=data["strategy"],
+        strategy=text_or_none(data["strategy"]),
         commission=_decimal(data.get("commission")),
-        commission_currency=data.get("commission_currency"),
+        commission_currency=text_or_none(data.get("commission_currency")),
         corrects=_corrected(data.get("corrects")),
         cost=_decimal(data.get("cost")),
-        id_scope=data.get("id_scope", ""),
-        pending=data.get("pending", False),
-        within=tuple(data.get("within", ())),
+        id_scope=text_of(data.get("id_scope", "")),
+        pending=flag_of(data.get("pending", False)),
+        within=texts_of(data.get("within", [])),
         closed=tuple(
-            Closed(leg, Decimal(average), Decimal(cost), tuple(_lots_from(lots)))
-            for leg, average, cost, lots in data.get("closed", ())
+            Closed(text_of(leg), Decimal(average), Decimal(cost), tuple(_lots_from(lots)))
+            for leg, average, cost, lots in rows_of(data.get("closed", []))
         ),
     )
 
@@ -291,7 +292,8 @@ def booked_fill_from(data: Mapping[str, Any]) -> BookedFill:
 def _corrected(data: Any) -> Corrected | None:
     if data is None:
         return None
-    return Corrected(data["fill_id"], Decimal(data["quantity"]), Decimal(data["price"]), data.get("id_scope", ""))
+    fill_id, id_scope = text_of(data["fill_id"]), text_of(data.get("id_scope", ""))
+    return Corrected(fill_id, Decimal(data["quantity"]), Decimal(data["price"]), id_scope)
 
 
 @across_versions
@@ -370,7 +372,7 @@ WAITING = "waiting"
 def waiting_in(data: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys of the fills that waited for their leg when a position was reported; none in records of an earlier
     version."""
-    return tuple(data.get(WAITING, ()))
+    return texts_of(data.get(WAITING, []))
 
 
 def claim_to(leg: str, quantity: Decimal, price: Decimal, watermark: BrokerTime, at: datetime | None) -> Document:
@@ -392,7 +394,8 @@ def claimed_at(data: Mapping[str, Any]) -> datetime | None:
 
 def position_from(data: Mapping[str, Any]) -> tuple[str, Decimal, Decimal, BrokerTime | None]:
     """Leg, quantity, average price and watermark, as :func:`position_to` wrote them."""
-    return data["leg"], Decimal(data["quantity"]), Decimal(data["average_price"]), _broker_time(data["watermark"])
+    leg, quantity, price = text_of(data["leg"]), Decimal(data["quantity"]), Decimal(data["average_price"])
+    return leg, quantity, price, _broker_time(data["watermark"])
 
 
 def move_to(
@@ -418,7 +421,8 @@ def move_from(data: Mapping[str, Any]) -> tuple[str, str, Decimal, Decimal, Brok
     if "moved_from" not in data:
         return None
     moved, price = Decimal(data["moved"]), Decimal(data["average_price"])
-    return data["moved_from"], data["leg"], moved, price, broker_time_from_iso(data["watermark"])
+    source, target = text_of(data["moved_from"]), text_of(data["leg"])
+    return source, target, moved, price, broker_time_from_iso(data["watermark"])
 
 
 def ratio_from(data: Mapping[str, Any]) -> Decimal | None:
@@ -452,17 +456,17 @@ def contract_to(facts: ContractFacts) -> Document:
 def contract_from(data: Any) -> ContractFacts:
     """The facts that :func:`contract_to` wrote."""
     return ContractFacts(
-        identity=data["identity"],
-        kind=data["kind"],
+        identity=text_or_none(data["identity"]),
+        kind=text_or_none(data["kind"]),
         expiry=None if data["expiry"] is None else date.fromisoformat(data["expiry"]),
-        right=data["right"],
+        right=text_or_none(data["right"]),
         strike=_decimal(data["strike"]),
-        underlying=data["underlying"],
+        underlying=text_or_none(data["underlying"]),
         multiplier=Decimal(data["multiplier"]),
-        currency=data["currency"],
-        held=data["held"],
+        currency=text_or_none(data["currency"]),
+        held=flag_of(data["held"]),
         ends_at=_broker_time(data.get("ends_at")),
-        expiry_certain=data.get("expiry_certain", True),
+        expiry_certain=flag_of(data.get("expiry_certain", True)),
     )
 
 
@@ -528,24 +532,24 @@ def break_to(found: Break, *, resolved: bool, correction: Correction | None) -> 
 def break_from(data: Mapping[str, Any], severity: Severity) -> Break:
     """The discrepancy that :func:`break_to` wrote; its severity is the event's."""
     return Break(
-        id=data["id"],
+        id=text_of(data["id"]),
         type=DiscrepancyType(data["type"]),
-        key=data["key"],
+        key=text_of(data["key"]),
         severity=severity,
         phase=Phase(data["phase"]),
         cause=None if data["cause"] is None else Cause(data["cause"]),
-        book_value=data["book_value"],
-        broker_value=data["broker_value"],
-        difference=data["difference"],
+        book_value=text_or_none(data["book_value"]),
+        broker_value=text_or_none(data["broker_value"]),
+        difference=text_or_none(data["difference"]),
         opened_at=from_iso(data["opened_at"]),
-        seen_at=tuple(from_iso(at) for at in data["seen_at"]),
-        cancel_asked=data["cancel_asked"],
-        strategy=data["strategy"],
-        linked=tuple(data.get("linked", ())),
-        detail=data.get("told"),
-        alias=data.get("alias"),
+        seen_at=tuple(from_iso(at) for at in rows_of(data["seen_at"])),
+        cancel_asked=flag_of(data["cancel_asked"]),
+        strategy=text_or_none(data["strategy"]),
+        linked=texts_of(data.get("linked", [])),
+        detail=text_or_none(data.get("told")),
+        alias=text_or_none(data.get("alias")),
         offers=None if data.get("offers") is None else Correction(data["offers"]),
-        halts=data.get("halts", False),
+        halts=flag_of(data.get("halts", False)),
         first_look=_broker_time(data.get("first_look")),
     )
 
@@ -578,7 +582,7 @@ def leg_from(data: Any) -> Leg:
     """The leg that :func:`leg_to` wrote."""
     lots = _lots_from(data["lots"])
     opened_at, cost = broker_time_from_iso(data["opened_at"]), Decimal(data.get("cost", 0))
-    return Leg(data["leg"], opened_at, Decimal(data["quantity"]), Decimal(data["average_price"]), lots, cost)
+    return Leg(text_of(data["leg"]), opened_at, Decimal(data["quantity"]), Decimal(data["average_price"]), lots, cost)
 
 
 def _lots_to(lots: Iterable[Lot]) -> list[Json]:
@@ -586,7 +590,10 @@ def _lots_to(lots: Iterable[Lot]) -> list[Json]:
 
 
 def _lots_from(data: Any) -> Iterator[Lot]:
-    return (Lot(Decimal(q), Decimal(p), fill_id, broker_time_from_iso(at)) for q, p, fill_id, at in data)
+    return (
+        Lot(Decimal(q), Decimal(p), text_or_none(fill_id), broker_time_from_iso(at))
+        for q, p, fill_id, at in rows_of(data)
+    )
 
 
 def with_ids(order: BookOrder, broker_order_id: str | None, client_order_id: str | None) -> BookOrder:

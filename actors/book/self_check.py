@@ -17,8 +17,9 @@ import orjson
 
 from actors.book import payloads
 from actors.book.book import Book
-from actors.book.checkpoint import checkpoint, restore
+from actors.book.checkpoint import begin, checkpoint, follow
 from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase
+from actors.book.unreadable import UNUSABLE, UnreadableRecord
 from actors.events import Event, EventType, Json, Record, Severity, event_id
 from brokers.versions import across_versions
 
@@ -61,7 +62,8 @@ class Folded:
 
 def fold(account: str, instrument: str, records: Sequence[Record], up_to: int | None = None) -> Folded | None:
     """The book of a stream at version ``up_to`` (its end for ``None``), starting at the first of these records that is
-    a checkpoint or the stream's first. ``None`` if that version cannot be reached from there."""
+    a checkpoint or the stream's first. ``None`` if that version cannot be reached from there. Raises
+    :class:`UnreadableRecord`."""
     start = next((place for place, record in enumerate(records) if _begins(record)), len(records))
     book = Book(account, instrument)
     proven = 0
@@ -69,14 +71,13 @@ def fold(account: str, instrument: str, records: Sequence[Record], up_to: int | 
     for place, record in enumerate(records[start:]):
         if up_to is not None and record.version > up_to:
             break
-        payload = record.event.payload
         if record.event.type is EventType.CHECKPOINT and place == 0:
-            restore(book, payload, record.version)
+            begin(book, record)
             continue
         if record.event.type is EventType.CHECKPOINT:
-            wrong = differences(payload, _with_the_keys_of(payload, checkpoint(book)))
+            wrong = _wrong(record, book)
             proven = proven if wrong else record.version
-        book.apply(record.event)
+        follow(book, record)
         if book.version != record.version:
             return None
     last = records[-1].version if records else 0
@@ -85,6 +86,15 @@ def fold(account: str, instrument: str, records: Sequence[Record], up_to: int | 
 
 def _begins(record: Record) -> bool:
     return record.version == 1 or record.event.type is EventType.CHECKPOINT
+
+
+def _wrong(record: Record, book: Book) -> tuple[FieldDiffers, ...]:
+    """What a checkpoint says otherwise than the events before it. Raises :class:`UnreadableRecord`."""
+    payload = record.event.payload
+    try:
+        return differences(payload, _with_the_keys_of(payload, checkpoint(book)))
+    except UNUSABLE as error:
+        raise UnreadableRecord.of(record, error) from error
 
 
 def _with_the_keys_of(recorded: Mapping[str, Any], made: dict[str, Any]) -> dict[str, Any]:

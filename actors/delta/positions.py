@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from actors.book.book import Book
+from actors.book.checkpoint import follow
 from actors.events import EventType, Record, to_text
 
 PLACES = 18
@@ -41,12 +42,13 @@ class PositionUpdate:
 
 
 def updates(book: Book, record: Record) -> Iterator[PositionUpdate]:
-    """Add the next record of the book's stream, and yield a row for each leg that it changed, by name."""
+    """Add the next record of the book's stream, and yield a row for each leg that it changed, by name. Raises
+    :class:`UnreadableRecord`."""
     if record.event.type not in _MOVES_LEGS:
-        book.apply(record.event)
+        follow(book, record)
         return
     before = _legs(book)
-    book.apply(record.event)
+    follow(book, record)
     after = _legs(book)
     for leg in sorted(before.keys() | after.keys()):
         if before.get(leg) != after.get(leg):

@@ -26,7 +26,8 @@ from actors.book.book import Book
 from actors.book.checkpoint import checkpoint, checkpoint_event, replay
 from actors.book.in_step import still_proven
 from actors.book.self_check import Folded, SelfCheck, differences, event_of, fold
-from actors.events import Event, EventType, Json, Record, Severity, event_id
+from actors.book.unreadable import UnreadableRecord
+from actors.events import Event, EventType, Json, Record, Severity, StreamTail, event_id
 from actors.instrument.account_client import AccountClient
 from actors.instrument.recent_events import Recent
 from actors.instrument.settings import InstrumentSettings
@@ -85,7 +86,7 @@ class BookKeeper:
             self._doubtful = False
         if self.book is None:
             tail = await client.load(self._runtime, self._name)
-            self.book = replay(self._settings.account, self._settings.instrument, tail.records)
+            self.book = self._replayed(tail)
             self.began_version = self.book.version if self.began_version is None else self.began_version
             self._checkpointed = tail.records[0].version if tail.records else 0
             self._checkpointed_at = tail.records[0].event.time if tail.records else None
@@ -97,6 +98,12 @@ class BookKeeper:
                 if record.version > self._recent_version:
                     self._keep(record.version, record.event)
         return self.book
+
+    def _replayed(self, tail: StreamTail) -> Book:
+        try:
+            return replay(self._settings.account, self._settings.instrument, tail.records)
+        except UnreadableRecord as error:
+            raise JournalAway(str(error)) from None
 
     def doubt(self) -> None:
         """Have the stream's version checked before the book is next relied on."""
@@ -259,7 +266,10 @@ class BookKeeper:
         return await client.load_before(self._runtime, self._name, self._proven + 1 if self._proven else 0)
 
     def _folded(self, records: Sequence[Record], version: int | None) -> Folded | None:
-        return fold(self._settings.account, self._settings.instrument, records, version)
+        try:
+            return fold(self._settings.account, self._settings.instrument, records, version)
+        except UnreadableRecord as error:
+            raise JournalAway(str(error)) from None
 
 
 def clock_stepped(book: Book, by: timedelta, at: datetime) -> Event:

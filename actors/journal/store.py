@@ -29,6 +29,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_colum
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from actors.book.in_step import concerns, proofs
+from actors.book.unreadable import UnreadableRecord
 from actors.events import EventType, NamedInStep, Record, StreamTail, from_iso
 from actors.journal.archive import Seal, archive
 from actors.journal.archive_anchor import archived_version
@@ -93,6 +94,7 @@ def _concerns(instrument: str, record: Record) -> bool:
 class LightRow(NamedTuple):
     """A record as far as it is read where nothing is checked; ``payload`` is its text."""
 
+    seq: int
     type: str
     severity: str
     time: str
@@ -233,8 +235,10 @@ class Journal:
         if known is None or known[0] != head:
             found: dict[str, NamedInStep] = {}
             for row in connection.execute(newest).all():
-                for proof in proofs(record_of(row, attempted, check_hash=True)):
-                    found.setdefault(proof.stream, NamedInStep(proof.version, proof.at))
+                record = record_of(row, attempted, check_hash=True)
+                with contextlib.suppress(UnreadableRecord):  # it proves nothing
+                    for proof in proofs(record):
+                        found.setdefault(proof.stream, NamedInStep(proof.version, proof.at))
             known = self._named_by[account] = (head, found)
         return known[1].get(stream)
 
@@ -278,7 +282,7 @@ class Journal:
         wanted: list[ColumnElement[str]] = [
             literal_column(f"'{kind.value}'") for kind in (EventType.CHECKPOINT, *types)
         ]
-        light = (records.c.type, records.c.severity, records.c.time, records.c.payload)
+        light = (records.c.seq, records.c.type, records.c.severity, records.c.time, records.c.payload)
         since = (records.c.version >= bindparam("first"), records.c.type.in_(wanted))
         found = select(*light).where(_OF_STREAM, *since).order_by(records.c.version)
         streams = self.streams()

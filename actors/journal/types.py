@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actors.events import Event
+from actors.events import Event, JournalError
 from brokers.versions import across_versions
 
 
@@ -88,20 +88,6 @@ class Archived:
     held_by: str | None = None
 
 
-class JournalError(Exception):
-    """The base of all of them: ``attempted`` is the call in words ("append 3 events to …"), ``found`` what stood in
-    its way, ``remedy`` what the reader can do."""
-
-    def __init__(self, attempted: str, found: str, remedy: str) -> None:
-        super().__init__(attempted, found, remedy)
-        self.attempted = attempted
-        self.found = found
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"could not {self.attempted}: {self.found}. {self.remedy}"
-
-
 class JournalUnavailable(JournalError):
     """The journal cannot be read or written now (disk full, read-only, locked). Trying again may help.
 
@@ -132,3 +118,20 @@ class ArchiveRefused(JournalError):
 class AppendRefused(JournalError):
     """This append is wrong in itself (an event that JSON cannot hold exactly, one event twice): it will be refused
     again. The other appends of the same commit are not concerned."""
+
+
+__all__ = [
+    "Append",
+    "AppendRefused",
+    "Appended",
+    "ArchiveRefused",
+    "Archived",
+    "JournalCorrupt",
+    "JournalError",
+    "JournalInUse",
+    "JournalMissing",
+    "JournalTooNew",
+    "JournalUnavailable",
+    "Stale",
+    "Verification",
+]

@@ -37,6 +37,8 @@ def record_of(row: Row[Any], attempted: str, *, check_hash: bool = False) -> Rec
     seq, stream, version, event_id, time, kind, severity, payload, prev_hash, own_hash = values
     try:
         event = Event(event_id, EventType(kind), Severity(severity), from_iso(time), orjson.loads(payload))
+        if not isinstance(event.payload, dict):
+            raise TypeError("its payload is no object")
     except (ValueError, TypeError) as error:
         raise corrupt(attempted, f"record {seq} cannot be read ({error})") from None
     return Record(seq, stream, version, event, prev_hash, own_hash)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from loguru import logger
 
 from actors.book.checkpoint import replay
+from actors.book.unreadable import UnreadableRecord
 from actors.events import Event, EventType, Json, Payload, Record, Severity, event_id, to_text
 from actors.journal import client
 from actors.journal.client import JOURNAL_TIMEOUT_S, Fenced, JournalAway
@@ -208,7 +209,11 @@ class ConfigurationTransaction:
 
     async def _held_by(self, name: str) -> str:
         account, symbol = split_name(name)
-        book = replay(account, symbol, (await client.load(self._runtime, name)).records)
+        tail = await client.load(self._runtime, name)
+        try:
+            book = replay(account, symbol, tail.records)
+        except UnreadableRecord as error:
+            raise ChangeNotMade(str(error)) from None
         found = [f"{leg} {to_text(held.quantity)}" for leg, held in book.legs.items() if held.quantity]
         found += _counted(sum(1 for _ in book.open_orders()), "open order")
         found += _counted(len(book.breaks), "open break")

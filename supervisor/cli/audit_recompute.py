@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.book.book import Book
-from actors.book.checkpoint import replay
+from actors.book.checkpoint import follow, replay
 from actors.events import EventType, Record, to_iso
 from actors.journal.kept_slices import KeptSlices
 from actors.journal.parquet_archive import readable
@@ -174,7 +174,7 @@ class _Fold:
             if record is None or record.version != book.version + 1:
                 self._book = None
                 return None
-            book.apply(record.event)
+            follow(book, record)
         return book
 
 

@@ -6,6 +6,7 @@ The law of this module: it lists as open exactly what a replay of the books hold
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import orjson
 from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, after_change, folded, work_from
 from actors.book.discrepancies import Break
 from actors.book.payloads import break_from
+from actors.book.unreadable import UNUSABLE, UnreadableRecord, flag_of, rows_of, table_of, text_of
 from actors.events import Event, EventType, Record, Severity, from_iso
 from actors.journal.store import Journal, LightRow
 from actors.journal.types import JournalCorrupt
@@ -61,41 +63,71 @@ def open_breaks(journal: Journal) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for stream, found in journal.since_checkpoints(_OF_BREAKS):
         account, symbol = split_name(stream)
-        rows += [break_row(account, symbol, one, work, now) for one, work in _standing(found)]
+        rows += [break_row(account, symbol, one, work, now) for one, work in _standing(stream, found)]
     return rows
 
 
-def _standing(rows: Sequence[LightRow]) -> Iterator[tuple[Break, BreakWork]]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A break as a row has it: not decoded yet."""
+
+    row: LightRow
+    severity: str
+    payload: dict[str, Any]
+
+    def decoded(self) -> Break:
+        return break_from(self.payload, Severity(self.severity))
+
+
+_Place = tuple[str, str]
+
+
+def _standing(stream: str, rows: Sequence[LightRow]) -> Iterator[tuple[Break, BreakWork]]:
     """The breaks open after these records of one stream, with the work on them: the same as a book's, but only the
     records of those still open at the end are decoded in full."""
-    standing: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    standing: dict[_Place, _Found] = {}
     work: dict[str, BreakWork] = {}
     for row in rows:
-        payload = orjson.loads(row.payload)
-        if row.type == _CHECKPOINT:
-            standing = {(one["type"], one["key"]): (severity, one) for severity, one in payload.get("breaks", ())}
-            work = {break_id: work_from(one) for break_id, one in payload.get("work", {}).items()}
-        elif row.type in _WORK:
-            if any(one["id"] == payload["id"] for _, one in standing.values()):
-                event = Event("", EventType(row.type), Severity(row.severity), from_iso(row.time), payload)
-                work[payload["id"]] = folded(work.get(payload["id"], UNTOUCHED), event)
-        else:
-            place = (payload["type"], payload["key"])
-            old = standing.pop(place, None)
-            if payload["resolved"]:
-                if old is not None:
-                    work.pop(old[1]["id"], None)
-                continue
-            standing[place] = (row.severity, payload)
-            done = work.get(payload["id"])
-            if done is not None and old is not None:
-                work[payload["id"]] = after_change(done, _break(*old), _break(row.severity, payload))
-    for severity, one in standing.values():
-        yield _break(severity, one), work.get(one["id"], UNTOUCHED)
+        try:
+            _take(row, table_of(orjson.loads(row.payload)), standing, work)
+        except UNUSABLE as error:
+            raise _unreadable(stream, row, error) from error
+    for one in standing.values():
+        try:
+            found = one.decoded()
+        except UNUSABLE as error:
+            raise _unreadable(stream, one.row, error) from error
+        yield found, work.get(found.id, UNTOUCHED)
 
 
-def _break(severity: str, payload: dict[str, Any]) -> Break:
-    return break_from(payload, Severity(severity))
+def _take(row: LightRow, payload: dict[str, Any], standing: dict[_Place, _Found], work: dict[str, BreakWork]) -> None:
+    if row.type == _CHECKPOINT:
+        standing.clear()
+        work.clear()
+        for severity, one in rows_of(payload.get("breaks", [])):
+            standing[(one["type"], one["key"])] = _Found(row, severity, one)
+        for break_id, one in table_of(payload.get("work", {})).items():
+            work[break_id] = work_from(one)
+    elif row.type in _WORK:
+        own_id = text_of(payload["id"])
+        if any(one.payload["id"] == own_id for one in standing.values()):
+            event = Event("", EventType(row.type), Severity(row.severity), from_iso(row.time), payload)
+            work[own_id] = folded(work.get(own_id, UNTOUCHED), event)
+    else:
+        place = (text_of(payload["type"]), text_of(payload["key"]))
+        old = standing.pop(place, None)
+        if flag_of(payload["resolved"]):
+            if old is not None:
+                work.pop(old.payload["id"], None)
+            return
+        new = standing[place] = _Found(row, row.severity, payload)
+        done = work.get(payload["id"])
+        if done is not None and old is not None:
+            work[payload["id"]] = after_change(done, old.decoded(), new.decoded())
+
+
+def _unreadable(stream: str, row: LightRow, error: BaseException) -> UnreadableRecord:
+    return UnreadableRecord.at(f"record {row.seq}, a {row.type} of {stream}", error)
 
 
 def history_of(
@@ -120,7 +152,7 @@ def archived(configuration: HasJournal, break_id: str, history: Sequence[Record]
         journal.close()
     if first is None or first.seq == 1:
         return None
-    if history and from_iso(str(history[0].event.payload.get("opened_at", _LONG_AGO))) >= first.event.time:
+    if history and _opened_at(history[0]) >= first.event.time:
         return None
     named = next((str(one.event.payload["id"]) for one in history if "id" in one.event.payload), break_id)
     which = named if len(named) == _WHOLE_ID else "and its whole id"
@@ -130,9 +162,16 @@ def archived(configuration: HasJournal, break_id: str, history: Sequence[Record]
     )
 
 
+def _opened_at(record: Record) -> datetime:
+    try:
+        return from_iso(text_of(record.event.payload.get("opened_at", _LONG_AGO)))
+    except UNUSABLE as error:
+        raise UnreadableRecord.of(record, error) from error
+
+
 def _newest(journal: Journal, begins: str) -> str:
     for record in journal.records(types=_OF_BREAKS, order="newest", limit=_NEWEST):
-        named = str(record.event.payload["id"])
+        named = str(record.event.payload.get("id"))
         if named.startswith(begins):
             return named
     return begins

@@ -102,7 +102,7 @@ class Summaries:
             return None
         if self._has_a_line(record):
             return None
-        if event.type in _DISCREPANCIES and event.payload.get("correction") in _BY_FILLS:
+        if event.type in _DISCREPANCIES and str(event.payload.get("correction")) in _BY_FILLS:
             self._filled_in_this_look(record)[str(event.payload.get("key"))] = record
         elif event.type in _DISCREPANCIES and event.payload.get("correction") == "update_order":
             self._updating[record.stream] = record
@@ -356,7 +356,10 @@ def _is_older(opened_at: Json, time: str) -> bool:
     """Whether a break was opened before this record of it. An account's own is recorded a moment after it is found."""
     if not isinstance(opened_at, str) or opened_at == time:
         return False
-    return from_iso(time) - from_iso(opened_at) > _OF_ONE_LOOK
+    try:
+        return from_iso(time) - from_iso(opened_at) > _OF_ONE_LOOK
+    except ValueError:
+        return False
 
 
 def _clock(time: str) -> str:

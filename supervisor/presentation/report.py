@@ -17,6 +17,7 @@ from typing import Any
 
 from actors.book.break_work import WORK_EVENTS
 from actors.book.in_step import proofs
+from actors.book.unreadable import UNUSABLE, UnreadableRecord, flag_of, text_of, text_or_none
 from actors.events import EventType, Record, from_iso, to_iso
 from actors.names import split_name
 from brokers.model import Completeness
@@ -99,7 +100,13 @@ class Report:
             self._books.setdefault(name, _Book())
 
     def take(self, record: Record) -> None:
-        """Add one record."""
+        """Add one record. Raises :class:`UnreadableRecord`."""
+        try:
+            self._take(record)
+        except UNUSABLE as error:
+            raise UnreadableRecord.of(record, error) from error
+
+    def _take(self, record: Record) -> None:
         event, stream = record.event, record.stream
         if split_name(stream)[1]:
             self._books.setdefault(stream, _Book())
@@ -138,6 +145,7 @@ class Report:
 
     def _take_break(self, record: Record) -> None:
         payload = record.event.payload
+        _check_break(payload)
         own_id = str(payload["id"])
         found = self._breaks.get(own_id)
         if found is None:
@@ -152,9 +160,14 @@ class Report:
             found.approved_by = None if payload.get("approved_by") is None else str(payload["approved_by"])
 
     def take_later(self, record: Record) -> None:
-        """Add a break that is first recorded after the period, and was open in it without a record."""
-        payload = record.event.payload
-        self._stood(str(payload["id"]), payload, record.stream, record.event.severity.value)
+        """Add a break that is first recorded after the period, and was open in it without a record. Raises
+        :class:`UnreadableRecord`."""
+        try:
+            _check_break(record.event.payload)
+            payload = record.event.payload
+            self._stood(str(payload["id"]), payload, record.stream, record.event.severity.value)
+        except UNUSABLE as error:
+            raise UnreadableRecord.of(record, error) from error
 
     def stood(self, row: Mapping[str, Any]) -> None:
         """Add a break that is open now, as a row of the list of open breaks."""
@@ -255,6 +268,15 @@ class Report:
             "seconds": round(total.total_seconds()),
             "last_reason": spans[-1][2],
         }
+
+
+def _check_break(payload: Mapping[str, Any]) -> None:
+    """Raise what :mod:`actors.book.unreadable` names for a discrepancy without the values that its row shows."""
+    for key in ("id", "type", "key", "opened_at"):
+        text_of(payload[key])
+    for key in ("cause", "book_value", "broker_value", "correction"):
+        text_or_none(payload[key])
+    flag_of(payload["resolved"])
 
 
 def _connection_of(record: Record) -> str:

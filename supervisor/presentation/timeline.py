@@ -14,6 +14,7 @@ from decimal import Decimal
 from html import escape
 
 from actors.book.book import Book
+from actors.book.checkpoint import follow
 from actors.book.in_step import named_in, proofs
 from actors.events import EventType, Record, to_text
 from supervisor.presentation.prices import number_of
@@ -62,7 +63,7 @@ def lines(book: Book, records: Iterable[Record]) -> list[Line]:
         if begin is None:
             begin = (at, seq)
             found = {leg: Line(leg, [(at, quantity, seq)]) for leg, quantity in last.items()}
-        book.apply(event)
+        follow(book, record)
         now = {name: leg.quantity for name, leg in book.legs.items()}
         for leg in {**last, **now}:
             quantity = now.get(leg, Decimal(0))

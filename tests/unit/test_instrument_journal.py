@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from actors.events import EventType
+from actors.events import Event, EventType, Severity
 from actors.journal.client import JournalAway
 from actors.journal.types import JournalUnavailable
 from brokers.model import (
@@ -253,3 +253,20 @@ async def test_killed_at_any_await_it_comes_back_to_the_same_book(tmp_path: Path
         fills = [e.payload["fill_id"] for e in await house.events() if e.type is EventType.ORDER_FILLED]
         assert len(fills) == len(set(fills))
         assert in_memory(house) == await replayed(house)
+
+
+@virtual_time
+async def test_a_record_that_cannot_be_read_is_reported_with_its_number_and_gives_no_book(tmp_path: Path) -> None:
+    """PEERS 1: unknown is never flat, and nothing is written after what is not known."""
+    async with a_house(tmp_path, interval_s=10.0) as house:
+        foreign = Event("c", EventType.CHECKPOINT, Severity.INFO, house.runtime.now(), {"orders": []})
+        named = Event("r", EventType.RECONCILED, Severity.INFO, house.runtime.now(), {"instruments": {EURUSD: 1}})
+        await house.audit.append(STREAM, 0, (foreign,))
+        await house.audit.append(FX, 0, (named,))
+        house.broker.hold(5)
+        await house.start()
+        await passes(30)
+        report = await last(house)
+        assert (report.status, report.unverified) == ("DEGRADED", True)
+        assert "could not read record 1, a CHECKPOINT (version 1 of fx/EURUSD): it has no 'legs'" in str(report.error)
+        assert await house.kinds(STREAM) == [EventType.CHECKPOINT]

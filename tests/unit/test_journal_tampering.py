@@ -139,6 +139,17 @@ class TestTampering:
         assert journal.load("fx/B").version == 2
         journal.close()
 
+    @pytest.mark.parametrize("payload", ["null", "[]", "7", "", "{"])
+    def test_a_record_whose_payload_is_no_object_is_corrupt_for_whoever_reads_it(
+        self, five: Path, payload: str
+    ) -> None:
+        change(five, "UPDATE journal_records SET payload = ? WHERE seq = 2", payload)
+        journal = Journal.open(url_of(five), read_only=True)
+        with pytest.raises(JournalCorrupt, match="record 2 cannot be read"):
+            list(journal.records())
+        journal.close()
+        assert verified(five).first_bad_seq == 2
+
     @pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00", "soon", ""])
     def test_a_record_whose_time_is_none_is_corrupt_for_whoever_reads_it(self, five: Path, time: str) -> None:
         change(five, "UPDATE journal_records SET time = ? WHERE seq = 2", time)
