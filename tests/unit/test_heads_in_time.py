@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 from actors.journal.actor import Audit
 from actors.journal.evidence import LAST_WORDS_S, Evidence
 from actors.journal.head_checks import notes_in
@@ -120,3 +122,24 @@ async def test_a_stop_waits_five_seconds_for_a_place_that_hangs_also_where_it_hu
     await evidence.end(write, hang)
     assert loop.time() <= 1 + LAST_WORDS_S + 0.1
     journal.close()
+
+
+@virtual_time
+async def test_closing_the_audit_actor_waits_no_longer_for_what_was_being_sent_when_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    sending = asyncio.Event()
+
+    def hang(work: Callable[[], T], /) -> Awaitable[T]:
+        sending.set()
+        return loop.create_future()
+
+    audit = an_audit(tmp_path, tmp_path / "place")
+    monkeypatch.setattr(audit, "_publish", hang)
+    await audit.open()
+    await audit.append("fx/A", 0, events("1"))
+    await sending.wait()
+    began = loop.time()
+    await audit.close()
+    assert loop.time() - began <= LAST_WORDS_S + 0.1
