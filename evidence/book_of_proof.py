@@ -89,6 +89,6 @@ def main(proof_file, key_file, time, *heads):
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
+        main(*sys.argv[1:]) if len(sys.argv) in (4, 5) else sys.exit(__doc__)
     except Exception as error:
         sys.exit(f"NOT shown: {str(error) or 'a signature does not fit'}")

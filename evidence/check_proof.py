@@ -94,6 +94,6 @@ def main(proof_file, key_file, heads_file=None):
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
+        main(*sys.argv[1:]) if len(sys.argv) in (3, 4) else sys.exit(__doc__)
     except Exception as error:
         sys.exit(f"NOT proven: {str(error) or 'a signature does not fit'}")

@@ -55,9 +55,9 @@ def prove(
     """Write one document with the proof. Raises ``JournalError`` and :class:`Failure`."""
     with reading(of) as journal:
         reader = ProofReader(journal, archives, of.folder)
-        seqs = wanted.seqs
+        seqs, caution = wanted.seqs, None
         if wanted.account is not None and wanted.instrument is not None:
-            seqs = tuple(_book_rests_on(journal, archives, wanted.account, wanted.instrument, wanted.at))
+            seqs, caution = _book_rests_on(journal, archives, wanted.account, wanted.instrument, wanted.at)
         newer = reader.head(_head(to, "--to"), covering=max(seqs, default=0))
         older = None if since is None else reader.head(_head(since, "--since"))
         if older is None and not seqs:
@@ -70,6 +70,8 @@ def prove(
             raise Failure(f"--since {since}: that head covers {older.size} records, more than the {newer.size} of --to")
         document = reader.proof(seqs, newer, older)
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
+    if caution is not None:
+        say(caution)
     if out is None:
         print(text, end="")
         return EXIT_OK
@@ -185,8 +187,9 @@ def _rotate(of: Source, private: str, public: Path) -> None:
 
 def _book_rests_on(
     journal: Journal, archives: Sequence[Path], account: str, instrument: str, at: datetime | None
-) -> Iterator[int]:
-    """The records from the last checkpoint before that time to the first record after it, so that an omission shows."""
+) -> tuple[tuple[int, ...], str | None]:
+    """The records from the last checkpoint before that time to the first record after it, so that an omission shows;
+    and a sentence where there is no such record yet."""
     from supervisor.cli.audit_replay import Past
 
     with contextlib.ExitStack() as stack:
@@ -201,12 +204,17 @@ def _book_rests_on(
             )
         own = past.between(0, found.last.seq)
         begin = max((n for n, one in enumerate(own) if one.event.type == "CHECKPOINT"), default=0)
-        yield from (record.seq for record in own[begin:])
+        seqs = tuple(record.seq for record in own[begin:])
         stream = instrument_name(account, instrument)
         after = next(journal.records(stream=stream, after_seq=found.last.seq, limit=1), None)
         newest = journal.with_connection(_all_heads)
         if after is not None and newest and after.seq <= newest[-1].size:
-            yield after.seq
+            return (*seqs, after.seq), None
+        missing = "there is no record" if after is None else "no signed head covers a record"
+        return seqs, (
+            f"{missing} of {stream} after {to_iso(found.at)} yet, so this proof cannot show that none before it was "
+            "left out: prove it again once there is one. A book writes one a day at least, also where nothing happens"
+        )
 
 
 def _head(text: str | None, option: str) -> str | int | None:

@@ -169,6 +169,27 @@ def test_a_time_the_proof_is_not_about_shows_no_book(proven: Path) -> None:
     assert "no record after that time" in alone(proven, "2024-01-03T08:00:00").stderr
 
 
+@pytest.mark.parametrize("name", ["book_of_proof.py", "check_proof.py"])
+def test_without_what_they_need_the_scripts_say_what_that_is(name: str) -> None:
+    command = [sys.executable, str(SCRIPT.parent / name), "proof.json"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert f"python {name} PROOF.json PUBLIC_KEYS" in found.stderr
+
+
+def test_who_proves_a_book_is_told_where_nothing_shows_that_its_last_record_is_the_last(proven: Path) -> None:
+    of = ("prove", "--journal", proven / "journal.db", "--account", "acc", "--instrument", "EURUSD")
+    since = ("--since", str(proven / "yesterday"))
+    early, late = (
+        CliRunner().invoke(app, ["audit", *map(str, of), "--at", time, "-o", str(proven / "again.json"), *since])
+        for time in (f"{BY_09_04}Z", "2024-01-02T10:00:00Z")
+    )
+    assert (early.exit_code, late.exit_code) == (0, 0)
+    assert "left out" not in early.stderr
+    assert "there is no record of acc/EURUSD after 2024-01-02T10:00:00.000000Z yet" in late.stderr
+    assert "no record after that time" in alone(proven, "2024-01-02T10:00:00", "again.json").stderr
+
+
 def test_the_scripts_are_short_enough_to_be_read(script: ModuleType) -> None:
     for file in SCRIPT.parent.glob("*.py"):
         assert len(file.read_text().splitlines()) < 100, file
