@@ -29,7 +29,7 @@ from actors.book.lots import ZERO, Leg
 from actors.book.order_fills import after_fill, after_recount, after_reported_fill
 from actors.book.orders import BookOrder
 from actors.book.payloads import BookedFill, FillSource, ReportedFill
-from actors.book.unreadable import count_of, flag_of, table_of, text_of, texts_of
+from actors.book.unreadable import count_of, flag_of, text_of, texts_of
 from actors.events import Event, EventType, Json, broker_time_from_iso
 from actors.names import instrument_name
 from brokers.clocks import BrokerTime, broker_time
@@ -332,7 +332,7 @@ class Book:
         if "open" in names:
             self._open = dict.fromkeys(texts_of(names["open"]))
         for place, ours in (("broker", self._by_broker_id), ("successors", self._successors)):
-            for key, means in table_of(names.get(place, {})).items():
+            for key, means in names.get(place, {}).items():
                 if means is None:
                     ours.pop(key, None)
                 else:

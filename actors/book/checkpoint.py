@@ -15,7 +15,6 @@ from actors.book.unreadable import (
     UnreadableRecord,
     count_of,
     rows_of,
-    table_of,
     text_of,
     text_or_none,
     texts_of,
@@ -86,7 +85,7 @@ def restore(book: Book, data: Mapping[str, Any], version: int) -> None:
     book.legs = {leg.name: leg for leg in map(payloads.leg_from, rows_of(data["legs"]))}
     for order in map(payloads.order_from, rows_of(data["orders"])):
         book.put(order)
-    book.rename(table_of(data.get("names", {})))
+    book.rename(data.get("names", {}))
     book.applied = dict.fromkeys(texts_of(data["applied"]))
     book.uncounted = dict.fromkeys(texts_of(data.get("uncounted", [])))
     for reported in map(payloads.reported_from, rows_of(data.get("reported", []))):

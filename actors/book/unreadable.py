@@ -80,10 +80,3 @@ def rows_of(value: Any) -> list[Any]:
 def texts_of(value: Any) -> tuple[str, ...]:
     """The texts in the value, which has to be a list of them. Raises ``TypeError``."""
     return tuple(text_of(one) for one in rows_of(value))
-
-
-def table_of(value: Any) -> dict[str, Any]:
-    """The value, which has to be an object. Raises ``TypeError``."""
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r} is no object")
-    return value

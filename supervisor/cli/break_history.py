@@ -16,7 +16,7 @@ import orjson
 from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakWork, after_change, folded, work_from
 from actors.book.discrepancies import Break
 from actors.book.payloads import break_from
-from actors.book.unreadable import UNUSABLE, UnreadableRecord, flag_of, rows_of, table_of, text_of
+from actors.book.unreadable import UNUSABLE, UnreadableRecord, flag_of, rows_of, text_of
 from actors.events import Event, EventType, Record, Severity, from_iso
 from actors.journal.store import Journal, LightRow
 from actors.journal.types import JournalCorrupt
@@ -89,7 +89,7 @@ def _standing(stream: str, rows: Sequence[LightRow]) -> Iterator[tuple[Break, Br
     work: dict[str, BreakWork] = {}
     for row in rows:
         try:
-            _take(row, table_of(orjson.loads(row.payload)), standing, work)
+            _take(row, orjson.loads(row.payload), standing, work)
         except UNUSABLE as error:
             raise _unreadable(stream, row, error) from error
     for one in standing.values():
@@ -106,7 +106,7 @@ def _take(row: LightRow, payload: dict[str, Any], standing: dict[_Place, _Found]
         work.clear()
         for severity, one in rows_of(payload.get("breaks", [])):
             standing[(one["type"], one["key"])] = _Found(row, severity, one)
-        for break_id, one in table_of(payload.get("work", {})).items():
+        for break_id, one in payload.get("work", {}).items():
             work[break_id] = work_from(one)
     elif row.type in _WORK:
         own_id = text_of(payload["id"])

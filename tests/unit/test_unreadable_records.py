@@ -23,6 +23,7 @@ from actors.book.break_work import UNTOUCHED, BreakState, WorkStep
 from actors.book.checkpoint import checkpoint_event, replay
 from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase
 from actors.book.history import book_at, changes, explained
+from actors.book.in_step import proofs
 from actors.book.self_check import fold
 from actors.book.unreadable import UnreadableRecord
 from actors.delta.positions import updates
@@ -183,7 +184,13 @@ def test_every_type_of_record_is_in_the_table() -> None:
 
 
 GONE = object()
-OTHER: dict[type, tuple[Json, ...]] = {str: (7, []), bool: ("x", 3), int: ("x", {}), list: ({}, "x"), dict: ([], "x")}
+OTHER: dict[type, tuple[Json, ...]] = {
+    str: (7, [], "no such thing"),
+    bool: ("x", 3),
+    int: ("x", {}),
+    list: ({}, "x"),
+    dict: ([], "x"),
+}
 
 
 def mutilations(payload: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], object]]:
@@ -327,12 +334,16 @@ def test_a_checkpoint_without_what_it_is_for_gives_no_book(key: str) -> None:
         (EventType.FILL_RESTATED, {"names_order"}),
         (EventType.RECONCILIATION_DISCREPANCY, {"asked", "correction"}),
         (EventType.BREAK_APPROVED, {"type", "key", "owner", "until", "correction", "via", "program", "process"}),
-        (EventType.CHECKPOINT, {"correction"}),
+        (EventType.CHECKPOINT, {"correction", "resolved"}),
     ],
 )
 def test_no_value_of_another_kind_gets_into_a_book(kind: EventType, not_read: set[str]) -> None:
     for path, by in mutilations(PAYLOADS[kind]):
-        if by is GONE or by is None or isinstance(by, int | str) or {path[0], path[-1]} & not_read:
+        was: Any = PAYLOADS[kind]
+        for key in path:
+            was = was[key]
+        of_another_kind = not isinstance(by, int | str) or isinstance(was, bool)
+        if by is GONE or by is None or not of_another_kind or {path[0], path[-1]} & not_read:
             continue
         made = after_the_day(kind, mutilated(PAYLOADS[kind], path, by))
         try:
@@ -349,6 +360,14 @@ def test_a_fill_whose_legs_are_no_list_is_not_a_fill_without_effect() -> None:
         made = after_the_day(EventType.ORDER_FILLED, mutilated(PAYLOADS[EventType.ORDER_FILLED], ("legs",), by))
         with pytest.raises(UnreadableRecord):
             replay("acc", "EURUSD", made)
+
+
+def test_a_proof_of_an_account_without_its_time_proves_nothing() -> None:
+    for payload in ({**_SAME}, {**_SAME, "requested_at": None}, {**_SAME, "requested_at": "soon"}):
+        named: Document = {**payload, "instruments": {"EURUSD": 1}}
+        (found,) = records([Event("r", EventType.RECONCILED, Severity.INFO, at(0), named)], "acc")
+        with pytest.raises(UnreadableRecord, match="record 1, a RECONCILED"):
+            list(proofs(found))
 
 
 def test_it_is_an_error_of_the_journal_and_goes_from_process_to_process() -> None:
