@@ -21,13 +21,13 @@ from typing import Any, Final
 
 from sqlalchemy import URL, ColumnElement, Connection, Select, case, delete, func, insert, select
 
-from actors.book.trading_permission import HALT_TYPES
 from actors.events import EventType
 from actors.journal import parquet_archive
 from actors.journal.archive_anchor import Anchor, read_anchor, write_anchor
 from actors.journal.evidence_tables import add_tables, grow, heads, keep_for_cut, nodes, rotations
 from actors.journal.filters import aware_iso
 from actors.journal.schema import (
+    IS_HALT,
     corrupt,
     create_file,
     engine_for,
@@ -125,7 +125,7 @@ def _first_needed(connection: Connection) -> dict[str, int]:
     of_instruments = select(records.c.stream, func.min(records.c.seq)).where(records.c.stream.contains("/"))
     for stream, seq in connection.execute(of_instruments.group_by(records.c.stream)):
         found.setdefault(stream, seq)
-    halts = select(records.c.stream, func.max(records.c.seq)).where(records.c.type.in_(HALT_TYPES))
+    halts = select(records.c.stream, func.max(records.c.seq)).where(IS_HALT)
     for stream, seq in connection.execute(halts.group_by(records.c.stream)).all():
         kind = connection.execute(select(records.c.type).where(records.c.seq == seq)).scalar_one()
         if kind == EventType.TRADING_HALTED.value:

@@ -11,9 +11,12 @@ from datetime import datetime
 import orjson
 from sqlalchemy import ColumnElement, func
 
+from actors.book.trading_permission import HALT_TYPES
 from actors.events import EventType, to_iso
 from actors.journal.record_filter import Ids, RecordFilter
-from actors.journal.schema import records
+from actors.journal.schema import IS_HALT, records
+
+_HALTS = frozenset(HALT_TYPES)
 
 
 def conditions(asked: RecordFilter, dialect: str) -> list[ColumnElement[bool]]:
@@ -24,6 +27,8 @@ def conditions(asked: RecordFilter, dialect: str) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if types is not None:
         found.append(records.c.type.in_([kind.value for kind in types]))
+        if types and set(types) <= _HALTS:
+            found.append(IS_HALT)
     if severity is not None:
         found.append(records.c.severity == severity.value)
     if severities is not None:

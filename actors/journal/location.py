@@ -21,6 +21,7 @@ from actors.journal.postgresql import is_lost
 from actors.journal.postgresql_servers import Servers
 from actors.journal.schema import (
     OnConnect,
+    add_indexes,
     corrupt,
     create_file,
     engine_for,
@@ -147,6 +148,7 @@ class Place:
         try:
             ensure_schema(connection, self._url, read_only=read_only, alone=self._alone)
             if not read_only:
+                add_indexes(connection)
                 add_tables(connection)
             believe(connection)
         except BaseException:
@@ -171,6 +173,7 @@ class Place:
         if strict and seen is not None:  # before anything is written there
             check_seen(connection, seen, attempted, self.remedy)
         if not read_only:
+            add_indexes(connection)
             add_tables(connection)
             # What an earlier commit left unanswered may be on this server's disk alone. This commit waits for the
             # standby to have all that came before it, too.

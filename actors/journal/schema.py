@@ -48,6 +48,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from actors.book.trading_permission import HALT_TYPES
 from actors.events import EventType
 from actors.journal.hash_chain import GENESIS, Row
 from actors.journal.postgresql import DAMAGED, IN_WORDS, REMEDIES
@@ -96,6 +97,16 @@ checkpoints = Index(
     sqlite_where=IS_CHECKPOINT,
     postgresql_where=IS_CHECKPOINT,
 )
+IS_HALT: Final = records.c.type.in_([literal_column(f"'{kind}'") for kind in HALT_TYPES])
+"""As :data:`IS_CHECKPOINT`: the few halts of trading among millions of records are looked for at every start."""
+
+halts = Index(
+    "journal_records_halt",
+    records.c.seq,
+    sqlite_where=IS_HALT,
+    postgresql_where=IS_HALT,
+)
+INDEXES: Final = (checkpoints, halts)
 # The last record as its writer left it: without it, records cut off the end would leave a chain that looks whole.
 head = Table(
     "journal_head",
@@ -299,10 +310,21 @@ def _create(connection: Connection) -> None:
     with connection.begin():
         for table in (schema, head, records, anchor, archived_versions):
             connection.execute(CreateTable(table, if_not_exists=True))
-        connection.execute(CreateIndex(checkpoints, if_not_exists=True))
+        for index in INDEXES:
+            connection.execute(CreateIndex(index, if_not_exists=True))
         if not connection.execute(select(func.count()).select_from(schema)).scalar_one():
             connection.execute(insert(head).values(id=1, seq=0, hash=GENESIS))
             connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+
+
+def add_indexes(connection: Connection) -> None:
+    """The indexes that a writer of an earlier version did not make (it keeps those that are there). Reads all records
+    once for each; begins a transaction of its own."""
+    with connection.begin():
+        there = {one["name"] for one in inspect(connection).get_indexes(records.name)}
+        for index in INDEXES:
+            if index.name not in there:
+                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _migrate(connection: Connection) -> None:

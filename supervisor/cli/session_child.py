@@ -164,7 +164,7 @@ class _Child:
         self._show(dashboard=dashboard_url())
         kill = _kill if self._order.configuration.ray.address == "local" else None
         watch = SupervisorWatch(kill, lives, time.monotonic(), supervisor.bring_back)
-        with contextlib.closing(_Events(self._order.configuration)) as events, self._page() as page:
+        with contextlib.closing(Happenings(self._order.configuration)) as events, self._page() as page:
             while not self._stop.is_set():
                 self._reload_if_asked()
                 if page is not None:
@@ -243,7 +243,7 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-class _Events:
+class Happenings:
     """The latest happenings in the journal, read beside its writer; ``count`` is their number so far."""
 
     def __init__(self, configuration: Configuration) -> None:
@@ -270,12 +270,18 @@ class _Events:
             self._journal = Journal.open(
                 self._configuration.journal_url, read_only=True, beside=self._configuration.beside_journal
             )
+            self._seq = self._last_before(self._journal)
         for record in self._journal.records(after_seq=self._seq, since=self._since):
             self._seq = record.seq
             found = self._summaries.of(record)
             if found is not None:
                 self._latest.append(found)
                 self.count += 1
+
+    def _last_before(self, journal: Journal) -> int:
+        """Where new records begin. From the end, because the beginning may be years and millions of records away."""
+        newest = journal.records(order="newest")
+        return next((record.seq for record in newest if record.event.time < self._since), 0)
 
     def close(self) -> None:
         """Close the journal."""

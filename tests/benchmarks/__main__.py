@@ -30,10 +30,11 @@ from tests.benchmarks.results import KEPT, Kept, Outcome, Results, markdown, row
 
 BENCHMARKS = (
     "core", "growth", "decode", "figures", "journal", "evidence", "breaks", "slices", "export", "delta", "delta_book",
-    "console", "quiet", "reconcile", "journal_actor", "handle", "streamed", "latency", "cells", "cluster", "watching",
+    "console", "quiet", "reconcile", "journal_actor", "handle", "streamed", "latency", "start", "cells", "cluster",
+    "watching",
 )  # fmt: skip
 PACKAGE = "reconciliation-supervisor"
-NOT_QUICK = frozenset({"cluster", "watching"})
+NOT_QUICK = frozenset({"start", "cluster", "watching"})
 """They wait for intervals to pass, and for several clusters to come and go."""
 QUICK_WITHIN_S, WITHIN_S = 180.0, 1800.0
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from actors.book.trading_permission import HALT_TYPES
 from actors.events import Event, EventType, Payload, Severity
 from actors.journal import schema
 from actors.journal.hash_chain import GENESIS, canonical, canonical_bytes, chained, record_to_json, rows_of
@@ -317,6 +318,25 @@ class TestLoading:
         assert "SEARCH" in plan[0][3]
         assert index in plan[0][3]
 
+    @pytest.mark.parametrize("types", [HALT_TYPES, HALT_TYPES[:1]], ids=["halts and resumes", "halts alone"])
+    def test_halts_are_found_without_reading_the_other_records(self, five: Path, types: tuple[EventType, ...]) -> None:
+        ran: list[str] = []
+        journal = Journal.open(url_of(five), read_only=True, on_connect=lambda one: one.set_trace_callback(ran.append))
+        assert list(journal.records(types=types, after_seq=1, limit=10)) == []
+        journal.close()
+        with sqlite3.connect(five / "journal.db") as connection:
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {ran[-2]}").fetchall()
+        connection.close()
+        assert "journal_records_halt" in plan[0][3], (ran, plan)
+
+    def test_a_writer_makes_the_index_that_an_earlier_version_did_not(self, five: Path) -> None:
+        change(five, "DROP INDEX journal_records_halt")
+        reader = Journal.open(url_of(five), read_only=True)
+        assert list(reader.records(types=HALT_TYPES)) == []
+        reader.close()
+        Journal.open(url_of(five), exclusive=True).close()
+        change(five, "DROP INDEX journal_records_halt")  # it is there
+
 
 class TestOpening:
     def test_the_file_and_its_directory_are_its_owners_alone(self, tmp_path: Path) -> None:
@@ -394,8 +414,9 @@ class TestOpening:
         dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves its dialects untyped
         for table in (schema.records, schema.head, schema.schema):
             assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
-        index = str(CreateIndex(schema.checkpoints).compile(dialect=dialect))
+        index, halts = (str(CreateIndex(one).compile(dialect=dialect)) for one in schema.INDEXES)
         assert index.endswith("WHERE type = 'CHECKPOINT'")
+        assert halts.endswith("WHERE type IN ('TRADING_HALTED', 'TRADING_RESUMED')")
 
 
 @pytest.mark.parametrize(
