@@ -18,6 +18,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 
+from actors.frozen import quickly_made
 from brokers.clocks import BrokerTime
 from brokers.versions import across_versions
 
@@ -72,6 +73,7 @@ class EventType(StrEnum):
     ALERT_FAILED = "ALERT_FAILED"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened, before it has a place in the journal.

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from actors.frozen import quickly_made
 from brokers.clocks import BrokerTime
 from brokers.model import Order, OrderStatus, Side
 from brokers.versions import across_versions
@@ -79,6 +80,7 @@ class Inferred:
 
 
 @across_versions
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class BookOrder:
     """An order as the book has it.

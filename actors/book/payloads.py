@@ -17,6 +17,7 @@ from actors.book.lots import ZERO, Closed, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
 from actors.book.unreadable import count_of, flag_of, rows_of, text_of, text_or_none, texts_of
 from actors.events import Event, Json, Severity, broker_time_from_iso, from_iso, to_iso, to_text
+from actors.frozen import quickly_made
 from brokers.clocks import BrokerTime, broker_time
 from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional, scoped_id
 from brokers.versions import across_versions
@@ -136,6 +137,7 @@ def order_from(data: Any) -> BookOrder:
 
 
 @across_versions
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class BookedFill:
     """A fill and its effect on the book, decided when it was journaled.
