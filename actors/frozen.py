@@ -27,7 +27,7 @@ def quickly_made(cls: type[T]) -> type[T]:
         "    self.__class__ = cls",
     ]
     space = {"become": object.__setattr__, "twin": twin, "cls": cls, **defaults}
-    exec("\n".join(lines), space)  # noqa: S102 - of names of fields alone, as in dataclasses itself
+    exec("\n".join(lines), space)  # noqa: S102 - made of the names of fields alone  # nosec B102
     made = space["__init__"]
     made.__annotations__ = cls.__init__.__annotations__
     made.__qualname__ = f"{cls.__qualname__}.__init__"
