@@ -161,8 +161,10 @@ def _in_rolling_order(key: ChildKey) -> tuple[object, ...]:
     return 1, key.kind, key.name
 
 
-def _is_up_of_unknown_version(child: Child) -> bool:
-    return child.spec is not None and isinstance(child.state, Up) and child.program is None
+def _is_on_its_way(child: Child) -> bool:
+    """Whether it ends or comes up, or has not reported its version since."""
+    unknown = isinstance(child.state, Up) and child.program is None
+    return child.spec is not None and (unknown or isinstance(child.state, Starting | Ending))
 
 
 class Tree:
@@ -452,12 +454,14 @@ class Tree:
     # Versions
 
     def _replace(self, now_s: float) -> list[Command]:
-        """Stop the next children that are to run another version; where there is none left, the roll has ended."""
-        if self._roll is None or any(map(_is_up_of_unknown_version, self._children.values())):
+        """Stop the next children that are to run another version; where there is none left, the roll has ended. Nobody
+        is replaced while another is on its way, for whatever reason."""
+        if self._roll is None or any(map(_is_on_its_way, self._children.values())):
             return []
         wanted = [key for key in sorted(self._children, key=_in_rolling_order) if self._is_to_be_replaced(key)]
         if not wanted:
-            return self._rolled_out(self._roll)
+            rolled, self._roll = Rolled(self._roll), None
+            return [rolled]
         commands: list[Command] = []
         for key in self._of_one_step(wanted):
             child = self._children[key]
@@ -485,13 +489,6 @@ class Tree:
     def _is_carried(self, key: ChildKey) -> bool:
         spec = self._children[key].spec
         return spec is not None and spec.carried
-
-    def _rolled_out(self, roll: str) -> list[Command]:
-        """The roll has ended where nobody is on the way who may still have been started by another version."""
-        if any(child.spec and isinstance(child.state, Absent | Starting | Ending) for child in self._children.values()):
-            return []
-        self._roll = None
-        return [Rolled(roll)]
 
     def _see_replaced(self, now_s: float) -> list[Command]:
         """Look at those that are being replaced: who has come up is done with; the first that has not ends the roll."""

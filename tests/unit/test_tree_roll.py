@@ -20,6 +20,7 @@ from supervisor.tree.model import (
     GiveUpRoll,
     HandedOver,
     InQuarantine,
+    Kill,
     Kind,
     NodesSeen,
     OperatorRestart,
@@ -203,6 +204,31 @@ def test_who_is_quarantined_is_left_there_and_starts_with_the_version_when_it_is
     assert world.logged(Rolled) == [Rolled("2")]
     assert isinstance(world.tree.children[GBP].state, InQuarantine)
     assert [one.spec.key for one in world.tell(OperatorRestart(GBP)) if isinstance(one, Start)] == [GBP]
+
+
+def test_those_that_wait_for_an_account_in_quarantine_do_not_keep_it_from_its_end() -> None:
+    world = World(program="2")
+    world.tell(Discovered((AUDIT, FX, GBP)))
+    world.tell(DesiredChanged(SPECS[:3] + SPECS[3:4] + SPECS[5:6]))  # with cfd and its instrument, which do not run yet
+    world.tell(StartFailed(CFD, world.attempt(CFD), "no adapter", permanent=True))
+    world.settle([one for one in world.log if isinstance(one, Kill)])
+    assert (world.states["cfd"], world.states["cfd/XAUUSD"]) == ("InQuarantine", "Absent")
+    for key in (AUDIT, FX, GBP):
+        answers(world, key, "1")
+    assert run(world, world.tell(Roll("2"))) == ["fx/GBP_JPY", "fx", "audit"]
+    assert world.logged(Rolled) == [Rolled("2")]
+
+
+def test_repeated_at_once_it_waits_for_the_one_that_had_failed() -> None:
+    world = found()
+    world.tell(Roll("2"))
+    world.tell(Ended(XAU, world.attempt(XAU)))
+    world.tell(StartFailed(XAU, world.attempt(XAU), "SyntaxError"))
+    world.tell(Tick(), after_s=2)
+    assert world.states["cfd/XAUUSD"] == "Starting"
+    assert stopped(world.tell(Roll("2"))) == [], "two of one account would be away"
+    world.tell(Started(XAU, world.attempt(XAU)))
+    assert stopped(answers(world, XAU, "2")) == ["cfd"]
 
 
 def test_one_that_left_the_configuration_meanwhile_is_not_waited_for() -> None:
