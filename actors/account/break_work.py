@@ -13,6 +13,7 @@ from loguru import logger
 from actors.book import payloads
 from actors.book.break_work import UNTOUCHED, WORK_EVENTS, BreakRefused, BreakRequest, BreakWork, act, folded
 from actors.book.discrepancies import Break
+from actors.book.unreadable import UNUSABLE, UnreadableRecord
 from actors.events import Event, EventType, Record, Severity, event_id
 from actors.journal import client
 from actors.journal.client import Fenced, JournalAway
@@ -66,16 +67,21 @@ class AccountWork:
         self.by_id = {}
         opened: dict[str, Break] = {}
         for record in reversed(found):
-            event = record.event
-            if event.type is EventType.RECONCILIATION_DISCREPANCY:
-                opened[str(event.payload["id"])] = payloads.break_of(event)
-                continue
-            if event.type is EventType.DISCREPANCY_RESOLVED:
-                opened.pop(str(event.payload["id"]), None)
-            self._fold(event)
+            try:
+                self._remember(record.event, opened)
+            except UNUSABLE as error:  # what it is about is unknown; what the others are about is not
+                logger.error("{}: {}", self._account, UnreadableRecord.of(record, error))
         self.by_id |= done
         last = next((one.event.type for one in connections if _OF_STREAM not in one.event.payload), None)
         return Before(tuple(opened.values()), last is EventType.CONNECTION_LOST)
+
+    def _remember(self, event: Event, opened: dict[str, Break]) -> None:
+        if event.type is EventType.RECONCILIATION_DISCREPANCY:
+            opened[str(event.payload["id"])] = payloads.break_of(event)
+            return
+        if event.type is EventType.DISCREPANCY_RESOLVED:
+            opened.pop(str(event.payload["id"]), None)
+        self._fold(event)
 
     async def _newest(self, types: tuple[EventType, ...]) -> list[Record]:
         filters = {"stream": self._account, "types": types, "order": "newest", "limit": _NEWEST}

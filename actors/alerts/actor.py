@@ -23,6 +23,7 @@ from loguru import logger
 from actors.alerts.delivery import deliver, prepare
 from actors.alerts.router import UNDER_WAY_AT_MOST, Message, MessageKind, Router, RouterSettings
 from actors.alerts.subjects import FOLLOWED
+from actors.book.unreadable import UNUSABLE, UnreadableRecord
 from actors.events import Event, EventType, Json, Record, Severity, event_id
 from actors.journal import client
 from actors.journal.client import Fenced, JournalAway
@@ -149,8 +150,11 @@ class Alerts:
         tail = await client.load(self._runtime, ALERTS)
         if tail.records and tail.records[0].event.type is EventType.CHECKPOINT:
             payload = tail.records[0].event.payload
-            self._router.restore(payload["router"])  # type: ignore[arg-type]  # as _checkpoint wrote it
-            self._cursor = int(str(payload["cursor"]))
+            try:
+                self._router.restore(payload["router"])  # type: ignore[arg-type]  # as _checkpoint wrote it
+                self._cursor = int(str(payload["cursor"]))
+            except UNUSABLE as error:
+                raise UnreadableRecord.of(tail.records[0], error) from error
         head = await self._runtime.call(AUDIT, "head", timeout_s=client.JOURNAL_TIMEOUT_S)
         end = 0 if head is None else int(head[0])
         while True:
@@ -168,7 +172,10 @@ class Alerts:
             self._cursor = record.seq
             if record.event.type in FOLLOWED:
                 self._since_checkpoint += 1
-                self._router.feed(record)
+                try:
+                    self._router.feed(record)
+                except UNUSABLE as error:  # the records after it are reported all the same
+                    logger.error("{}: nothing is reported of this: {}", ALERTS, UnreadableRecord.of(record, error))
 
     async def _checkpoint(self) -> None:
         """Write what a restart begins with. If that fails, a restart only reads more."""

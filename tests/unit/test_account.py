@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.events import EventType
+from actors.account.break_work import AccountWork
+from actors.book.discrepancies import Break, DiscrepancyType, Phase
+from actors.book.payloads import break_to
+from actors.events import Event, EventType, Json, Severity
 from actors.messages import Connection, NoSlice, SliceRequest, Unchanged
 from brokers.model import (
     Failed,
@@ -427,3 +430,29 @@ async def test_a_clock_that_is_an_hour_off_is_told_and_nothing_is_believed(
         house.broker.clock_off = timedelta(seconds=20)
         await passes(1)
         await sliced(house)
+
+
+@virtual_time
+async def test_a_record_of_its_own_that_cannot_be_read_hides_no_other_break(tmp_path: Path) -> None:
+    """PEERS 1"""
+    async with a_house(tmp_path) as house:
+        now = house.runtime.now()
+        found = Break(
+            id="b1",
+            type=DiscrepancyType.UNMANAGED_INSTRUMENT,
+            key="AUD_USD",
+            severity=Severity.WARNING,
+            phase=Phase.SECTIONS,
+            cause=None,
+            book_value=None,
+            broker_value="5",
+            difference=None,
+            opened_at=now,
+        )
+        kind, whole = EventType.RECONCILIATION_DISCREPANCY, break_to(found, resolved=False, correction=None)
+        told: tuple[dict[str, Json], ...] = ({}, whole, {"id": "b1"})
+        named = [Event(str(place), kind, Severity.WARNING, now, one) for place, one in enumerate(told)]
+        await house.audit.append(FX, 0, named)
+        before = await AccountWork(FX, house.runtime).recall()
+        assert before is not None
+        assert before.breaks == (found,)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from loguru import logger
 
 from actors.alerts.actor import Alerts, AlertsSettings
 from actors.alerts.delivery import deliver
@@ -297,3 +298,32 @@ def test_a_mistake_in_alerts_is_told_with_what_is_expected(tmp_path: Path, alert
     assert says in str(raised.value)
     assert "slack://a" not in str(raised.value)
     assert "pw@" not in str(raised.value)
+
+
+async def test_a_record_that_cannot_be_read_keeps_no_other_from_being_reported(tmp_path: Path) -> None:
+    logged: list[str] = []
+    handler = logger.add(lambda line: logged.append(str(line)), format="{message}")
+    with web_receiver() as web:
+        async with a_post(tmp_path, desk=web.url) as post:
+            foreign = Event("f", EventType.RECONCILIATION_DISCREPANCY, Severity.CRITICAL, datetime.now(UTC), {})
+            await post.audit.append("fx/EUR_USD", 0, (foreign,))
+            await post.alerts()
+            await post.break_("b1")
+            assert (await next_of(web.got))["title"] == "CRITICAL fx/EUR_USD NAKED_POSITION"
+    logger.remove(handler)
+    assert any("could not read record 1, a RECONCILIATION_DISCREPANCY" in line for line in logged)
+
+
+async def test_a_checkpoint_of_the_alerts_that_cannot_be_read_is_an_error_with_its_number(tmp_path: Path) -> None:
+    with web_receiver() as web:
+        async with a_post(tmp_path, desk=web.url) as post:
+            foreign = Event("c", EventType.CHECKPOINT, Severity.INFO, datetime.now(UTC), {"cursor": "0"})
+            await post.audit.append(ALERTS, 0, (foreign,))
+            actor = await post.alerts()
+
+            async def said() -> bool:
+                return "record 1, a CHECKPOINT (version 1 of alerts): it has no 'router'" in str(
+                    (await actor.health()).error
+                )
+
+            await post.until(said)
