@@ -4,8 +4,8 @@
 
 The time is that from the start of the process to the first record of an instrument's own stream; without Ray's start,
 it is that from the supervisor's first record. On a machine that does something else too it is as much the others': the
-processor time of all processes of that start stands beside it, and the difference between two starts on an empty journal
-shows what none of them says.
+processor time of all processes of that start stands beside it, and the difference between two starts on an empty
+journal shows what none of them says.
 
 Each start on the large journal has an account of its own and adds a few records.
 """
