@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
@@ -137,11 +137,15 @@ class NamedInStep:
 class StreamTail:
     """What a writer needs to go on with a stream: the records from the last checkpoint (that one included, where
     there is one) to the end, oldest first, and the version to continue from (0 for a new stream). ``named`` is where
-    the account of an instrument last named it."""
+    the account of an instrument last named it. ``age`` is how long ago the newest record came, by the monotonic clock
+    of the audit actor; where that actor is younger than the record (``older``) its own age. The times in the records
+    are by the clocks of those who wrote them, which may not agree with the reader's."""
 
     version: int
     records: tuple[Record, ...]
     named: NamedInStep | None = None
+    age: timedelta | None = field(default=None, compare=False)
+    older: bool = field(default=True, compare=False)
 
 
 def event_id(stream: str, *parts: str) -> str:

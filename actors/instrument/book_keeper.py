@@ -62,6 +62,7 @@ class BookKeeper:
         self._recent = Recent()
         self._recent_version = 0
         self._timed: Book | None = None
+        self._wrong_by: timedelta | None = None
         self._doubtful = False
         self.stepped = 0
         self.began_version: int | None = None
@@ -87,6 +88,7 @@ class BookKeeper:
         if self.book is None:
             tail = await client.load(self._runtime, self._name)
             self.book = self._replayed(tail)
+            self._take_age(tail)
             self.began_version = self.book.version if self.began_version is None else self.began_version
             self._checkpointed = tail.records[0].version if tail.records else 0
             self._checkpointed_at = tail.records[0].event.time if tail.records else None
@@ -98,6 +100,19 @@ class BookKeeper:
                 if record.version > self._recent_version:
                     self._keep(record.version, record.event)
         return self.book
+
+    def _take_age(self, tail: StreamTail) -> None:
+        """Learn how old the newest record is, by no clock that can be set. Whoever wrote it may have lived on a machine
+        whose clock disagrees with ours: a report of this moment would look old, and an older answer of the account as
+        one from after it."""
+        self._wrong_by = None
+        if tail.age is None or not tail.records:
+            return
+        came_at = self._runtime.now() - tail.age
+        known = self._broker.believed_from
+        self._broker.believed_from = came_at if known is None else max(known, came_at)
+        if not tail.older:
+            self._wrong_by = came_at - tail.records[-1].event.time
 
     def _replayed(self, tail: StreamTail) -> Book:
         try:
@@ -128,7 +143,8 @@ class BookKeeper:
         jump = self._runtime.clock.step
         by = self._step_since(book, jump)
         if by:
-            logger.warning("{}: the clock was set by {:+.3f} s", self._name, by.total_seconds())
+            what = "the clock was set by" if jump else "the clock was set, or differs from its book's, by"
+            logger.warning("{}: {} {:+.3f} s", self._name, what, by.total_seconds())
             at = self._runtime.now() + jump
             self._broker.forget()
             await self.write(book, (clock_stepped(book, by, at),))
@@ -148,6 +164,9 @@ class BookKeeper:
             newest = max(newest, self._named_at)
         if newest is not None:
             behind = clock.now() + jump - newest
+            wrong_by = self._wrong_by if book is self.book else None
+            if wrong_by is not None and abs(wrong_by + jump) > STEP:
+                return min(behind, wrong_by + jump)
             if behind < -STEP:
                 return min(behind, jump)
             if not jump:

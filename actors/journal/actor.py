@@ -20,8 +20,8 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, Unpack, cast
 
@@ -117,6 +117,7 @@ def _outside(work: Callable[[], T], /) -> Awaitable[T]:
 class _Waiting:
     append: Append
     answer: asyncio.Future[Outcome]
+    came_s: float
 
 
 def _opening_beside(beside: str | None) -> OpenJournal:
@@ -161,6 +162,8 @@ class Audit:
         self._noting: asyncio.Task[None] | None = None
         self._proving: asyncio.Task[None] | None = None
         self._monotonic = monotonic
+        self._began_s = monotonic()
+        self._came: dict[str, tuple[int, float]] = {}  # the newest record of each stream: its version, when it came
         self._max_batch_events = max_batch_events
         self._open_journal = open_journal or _opening_beside(None if evidence is None else evidence.beside)
         self._threads = [_Thread(f"audit-{name}") for name in ("write", "read", "verify", "slices")]
@@ -206,6 +209,7 @@ class Audit:
         :class:`AppendRefused` for events that can never be written. If the caller stops waiting, they may be in.
         """
         append = Append(stream, expected_version, tuple(events))
+        came_s = self._monotonic()
         await self._opened()
         if len(self._waiting) >= WAITING_AT_MOST:
             raise JournalUnavailable(
@@ -214,7 +218,7 @@ class Audit:
                 "Check why its disk does not write",
             )
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(append, answer))
+        self._waiting.append(_Waiting(append, answer, came_s))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_waiting())
         outcome = await answer
@@ -242,7 +246,12 @@ class Audit:
             if self._round is None:
                 self._round = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._round])
-        return await self._write(lambda: journal.load(stream))
+        tail = await self._write(lambda: journal.load(stream))
+        version, came_s = self._came.get(stream, (None, self._began_s))
+        older = version != tail.version
+        # A record that came after the one we know of, by a commit of which we never heard, may be of this moment.
+        age_s = 0.0 if older and version is not None else self._monotonic() - came_s
+        return replace(tail, age=timedelta(seconds=age_s), older=older)
 
     async def versions(self, streams: Sequence[str]) -> dict[str, int]:
         """The version of each of these streams on disk, 0 where there is none; raises :class:`JournalError`."""
@@ -371,7 +380,8 @@ class Audit:
             raise
         finally:
             self._opening = None
-        self._journal = journal
+        self._journal, self._began_s = journal, self._monotonic()
+        self._came.clear()  # another may have written meanwhile
         self._works()
         if self._head_file is not None and self._heads is None:
             self._heads = HeadsFile(Path(self._head_file), self._monotonic, self._last_seq or 0)
@@ -505,6 +515,8 @@ class Audit:
         self._works()
         self._count(outcomes)
         for waiting, outcome in zip(taken, outcomes, strict=True):
+            if waiting.append.events and isinstance(outcome, Appended):
+                self._came[waiting.append.stream] = (outcome.version, waiting.came_s)
             if not waiting.answer.done():
                 waiting.answer.set_result(outcome)
 

@@ -190,9 +190,10 @@ def nothing_of_our_own_making(records: Iterable[Record]) -> None:
 
 
 def events_but_evidence(records: Iterable[Record]) -> list[Event]:
-    """What was written of accounts and instruments; the supervisor writes of actors that come and go."""
+    """What was written of accounts and instruments; the supervisor writes of actors that come and go. After evidence,
+    as after any record, a checkpoint may be due."""
     of_us = (record.event for record in records if record.stream != SUPERVISOR)
-    return [event for event in of_us if event.type is not EventType.RECONCILED]
+    return [event for event in of_us if event.type not in (EventType.RECONCILED, EventType.CHECKPOINT)]
 
 
 def _key(event: Event) -> str:

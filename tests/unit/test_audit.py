@@ -121,6 +121,42 @@ async def test_an_append_is_answered_when_another_reader_can_see_it(audit: Audit
     assert await audit.load("fx/B") == StreamTail(0, ())
 
 
+async def test_a_tail_says_how_long_ago_its_newest_record_came(
+    audit: Audit, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that nobody sets; of one that came before the actor began, only that it is older than the actor."""
+
+    async def age(of: Audit) -> tuple[float | None, bool]:
+        tail = await of.load("fx/A")
+        return None if tail.age is None else tail.age.total_seconds(), tail.older
+
+    await audit.append("fx/A", 0, events("1"))
+    clock.now_s += 3
+    assert await age(audit) == (3, False)
+    clock.now_s += 2
+    assert await audit.append("fx/A", 0, events("late")) == Stale("fx/A", 0, 1)
+    assert await audit.append("fx/A", 1, ()) == Appended(1, 1)
+    assert await age(audit) == (5, False), "neither wrote anything"
+
+    def unheard(self: Journal, batch: Any) -> Any:
+        committed(self, batch)
+        raise JournalUnavailable("append", "the connection broke", "Send it again")
+
+    committed = Journal.append
+    with monkeypatch.context() as broken:
+        broken.setattr(Journal, "append", unheard)
+        with pytest.raises(JournalUnavailable):
+            await audit.append("fx/A", 1, events("2"))
+    clock.now_s += 4
+    assert await age(audit) == (0, True), "it came after the one we know of"
+    await audit.close()
+    successor = Audit(url_of(tmp_path), monotonic=clock)
+    await successor.open()
+    clock.now_s += 7
+    assert await age(successor) == (7, True)
+    await successor.close()
+
+
 async def test_appends_that_wait_while_a_commit_runs_share_the_next_one(audit: Audit, gate: Gate, clock: Clock) -> None:
     await audit.open()
     gate.open.clear()

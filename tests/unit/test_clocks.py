@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,12 @@ from actors.book.discrepancies import Correction, DiscrepancyType
 from actors.book.payloads import position_to
 from actors.book.policy import Policy
 from actors.events import Event, EventType, Severity, from_iso
+from actors.instrument.actor import Instrument
 from actors.instrument.book_keeper import clock_stepped
 from actors.messages import Ago, NoSlice, SliceRequest
+from actors.names import AUDIT
 from actors.reconciliation.own_reports import FillReport, OrderReport
+from actors.runtime.ports import LocalRuntime
 from actors.runtime.steady_clock import SteadyClock
 from brokers.clocks import broker_time, shown
 from brokers.model import NET, Fill, OrderStatus, Position, Side, Slice
@@ -248,6 +252,52 @@ async def test_an_account_on_a_node_with_another_clock_serves_as_any_other(tmp_p
         assert not isinstance(answer, NoSlice)
         assert answer.asked is not None
         assert answer.asked >= timedelta(seconds=-2)
+
+
+class AnotherNode:
+    """A runtime on a machine whose clock is wrong by so much."""
+
+    def __init__(self, runtime: LocalRuntime, by: timedelta) -> None:
+        self._runtime, self._by = runtime, by
+
+    def now(self) -> datetime:
+        return self._runtime.now() + self._by
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "the journal restarts", "positions lag"])
+@pytest.mark.parametrize("by_s", [-540, -3, 0, 3, 540])
+@virtual_time
+async def test_a_successor_on_a_node_with_another_clock_undoes_nothing_that_was_reported_just_before(
+    tmp_path: Path, by_s: float, meanwhile: str
+) -> None:
+    """The account has a snapshot of a moment before the fill, which by the successor's clock is long after it."""
+    async with a_house(tmp_path) as house:
+        await in_step(house)
+        fill = house.broker.trade(5)
+        assert (await house.instrument().reconcile_now()).status == "SUCCESS"
+        fill = house.broker.trade(5)
+        told = FillReport(EURUSD, fill.fill_id, fill.broker_order_id, Side.BUY, dec(5), fill.price, shown(fill.time))
+        await house.instrument().record([told])
+        if meanwhile == "positions lag":
+            house.broker.hold(15)
+        if meanwhile == "the journal restarts":
+            await house.runtime.kill(AUDIT)
+            await house.open_audit()
+        elsewhere: Any = AnotherNode(house.runtime, timedelta(seconds=by_s))
+        await house.runtime.kill(f"{FX}/{EURUSD}")
+        successor = Instrument(house.instrument_settings(EURUSD), elsewhere)
+        house.runtime.register(f"{FX}/{EURUSD}", successor)
+        before = len(await house.kinds())
+        await successor.start(())
+        await passes(1)
+        assert EventType.RECONCILIATION_DISCREPANCY not in (await house.kinds())[before:]
+        house.broker.hold(20)
+        await passes(6)
+        report = await successor.check()
+        assert (report.status, quantities(report)) == ("SUCCESS", {"net": "20"})
 
 
 @virtual_time
