@@ -321,7 +321,10 @@ def add_indexes(connection: Connection) -> None:
     """The indexes that a writer of an earlier version did not make (it keeps those that are there). Reads all records
     once for each; begins a transaction of its own."""
     with connection.begin():
-        there = {one["name"] for one in inspect(connection).get_indexes(records.name)}
+        found = inspect(connection)
+        if not found.has_table(records.name):
+            return  # whoever reads it says that it is gone
+        there = {one["name"] for one in found.get_indexes(records.name)}
         for index in INDEXES:
             if index.name not in there:
                 connection.execute(CreateIndex(index, if_not_exists=True))

@@ -1,7 +1,7 @@
 """What actors say to each other, found from the annotations of their public methods: every dataclass, enumeration and
 model that is reached, with its fields or words, and the methods with their parameters.
 
-    python -m tests.unit.messages > tests/unit/golden/messages/NUMBER.json
+    python -m tests.unit.messages > tests/unit/golden_messages/NUMBER.json
 """
 
 from __future__ import annotations

@@ -23,14 +23,14 @@ from tests.unit.builders import at
 from tests.unit.messages import name_of, types_said, vocabulary
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests/unit/golden/messages"
+GOLDEN = ROOT / "tests/unit/golden_messages"
 SAID: list[Any] = [one for one in types_said() if is_dataclass(one)]
 SENT: list[Any] = [one for one in SAID if one is not Event]
 """Those that pickle as a dataclass does."""
 WHAT_TO_DO = f"""What actors say to each other has changed. In brokers/versions.py, raise MESSAGES (unless its number
 was never released), and OLDEST_READ too where an older program could not read this or be read: a field that went,
 moved or has no default, a word of an enumeration or a method that is used towards older actors. Then run
-python -m tests.unit.messages > tests/unit/golden/messages/{MESSAGES}.json"""
+python -m tests.unit.messages > tests/unit/golden_messages/{MESSAGES}.json"""
 
 
 def required(kind: Any) -> int:
