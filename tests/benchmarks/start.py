@@ -50,7 +50,8 @@ def figures(*, quick: bool = False, directory: Path | None = None, turns: int = 
         count = _records(large / "journal.db")
         found: dict[str, list[Start]] = {"large": [], "empty": [], "again": []}
         for turn in range(1 if quick else turns):
-            for kind, of_kind in found.items():
+            # In turn: the load of others may grow or fall all the while.
+            for kind, of_kind in found.items() if turn % 2 else reversed(found.items()):
                 place = large if kind == "large" else Path(beside) / f"{kind}-{turn}"
                 place.mkdir(exist_ok=True)
                 of_kind.append(_measured(Path(beside), place, kind))
