@@ -177,18 +177,19 @@ def settle_writer(connection: Connection, server: Server, attempted: str) -> Non
 
 def take_lock(connection: Connection, former: Backend | None, attempted: str) -> None:
     """Become the one writer. ``former`` is the server's end of a connection of ours that was given up: it may hold the
-    lock still, where it waits for a standby and does not see that nobody is there any more. Raises
-    :class:`JournalInUse` where another holds it."""
+    lock still, where it waits for a standby and does not see that nobody is there any more. A server takes a moment to
+    see that a connection was closed: a lock that is held is tried for a second. Raises :class:`JournalInUse` where
+    another holds it."""
     with connection.begin():
         if _locked(connection):
             return
         if former is not None:
             connection.execute(_END, {"pid": former.pid, "began": former.began})
-            deadline = time.monotonic() + 1
-            while time.monotonic() < deadline:
-                if _locked(connection):
-                    return
-                time.sleep(0.02)
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            if _locked(connection):
+                return
+            time.sleep(0.02)
         holder = connection.execute(_HOLDER, {"high": _LOCK >> 32, "low": _LOCK & 0xFFFFFFFF}).first()
     known = "" if holder is None else f" ({_words_of(*holder)})"
     raise JournalInUse(

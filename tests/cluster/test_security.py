@@ -120,7 +120,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
                 until(
                     made,
                     lambda status: all_verified(
-                        {"accounts": [one for one in status["accounts"] if one["account"] == "cfd"]}
+                        {**status, "accounts": [one for one in status["accounts"] if one["account"] == "cfd"]}
                     ),
                 )
                 until(made, lambda status: status["accounts"][0]["instruments"][0]["status"] == "SUCCESS")
