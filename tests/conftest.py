@@ -15,6 +15,10 @@ from tests.fresh import IN_CI, SEEDS
 TOGETHER = {"tests/cluster/": "ray", "tests/faults/": "ray", "tests/console/test_browser.py": "browser"}
 """Tests of one group run in one process: two clusters at once are more than two cores carry."""
 
+# Whoever still calls Ray after a test has ended it gets an error: Ray would start another one for it, in the middle of
+# the next test.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it for its workers: tables are as wide as where nobody looks
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
