@@ -284,10 +284,22 @@ READERS: tuple[Callable[[list[Record]], None], ...] = (
 )  # fmt: skip
 
 
+def _refuses(read: Callable[[list[Record]], None], records: list[Record]) -> bool:
+    try:
+        read(records)
+    except UnreadableRecord:
+        return True
+    return False
+
+
+def _folded(records: list[Record]) -> None:
+    replay("acc", "EURUSD", records)
+
+
 @pytest.mark.parametrize("kind", EventType)
 def test_whole_it_is_read(kind: EventType) -> None:
-    for read in READERS:
-        read(after_the_day(kind, PAYLOADS[kind]))
+    records = after_the_day(kind, PAYLOADS[kind])
+    assert [read.__name__ for read in READERS if _refuses(read, records)] == []
 
 
 @pytest.mark.parametrize("kind", EventType)
@@ -338,6 +350,7 @@ def test_a_checkpoint_without_what_it_is_for_gives_no_book(key: str) -> None:
     ],
 )
 def test_no_value_of_another_kind_gets_into_a_book(kind: EventType, not_read: set[str]) -> None:
+    taken = []
     for path, by in mutilations(PAYLOADS[kind]):
         was: Any = PAYLOADS[kind]
         for key in path:
@@ -346,11 +359,9 @@ def test_no_value_of_another_kind_gets_into_a_book(kind: EventType, not_read: se
         if by is GONE or by is None or not of_another_kind or {path[0], path[-1]} & not_read:
             continue
         made = after_the_day(kind, mutilated(PAYLOADS[kind], path, by))
-        try:
-            replay("acc", "EURUSD", made[-1:] if kind is EventType.CHECKPOINT else made)
-        except UnreadableRecord:
-            continue
-        raise AssertionError(f"{kind} with {path} {by!r} was taken")
+        if not _refuses(_folded, made[-1:] if kind is EventType.CHECKPOINT else made):
+            taken.append((path, by))
+    assert taken == []
 
 
 def test_a_fill_whose_legs_are_no_list_is_not_a_fill_without_effect() -> None:
