@@ -39,7 +39,7 @@ from typing import Any, cast
 
 import ray
 from loguru import logger
-from ray.exceptions import ActorAlreadyExistsError, ActorDiedError, GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import ActorAlreadyExistsError, ActorDiedError, GetTimeoutError, RayError, RaySystemError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import account_of, cell_account
@@ -74,6 +74,7 @@ class _Place:
 
     def send(self, actor: str, method: str, args: tuple[object, ...]) -> Any:
         """The reference of the answer: in a cell, that of a list with one :data:`~actors.runtime.ports.Answer`."""
+        _check_connected()
         if self.in_cell:
             return self.handle.deliver.remote([(actor, method, args)])
         if self._is_by_many(method):
@@ -87,6 +88,7 @@ class _Place:
 
     def send_many(self, actor: str, method: str, calls: Sequence[tuple[object, ...]]) -> Any:
         """The reference of a list with the answer of each."""
+        _check_connected()
         if self.in_cell:
             return self.handle.deliver.remote([(actor, method, args) for args in calls])
         return self.handle.many.remote(method, calls)
@@ -94,6 +96,13 @@ class _Place:
     def read(self, method: str, answer: Any) -> Any:
         """What the call gave. Raises what the method raised."""
         return outcome(answer[0]) if self.in_cell or self._is_by_many(method) else answer
+
+
+def _check_connected() -> None:
+    """Raise ``RaySystemError`` where this process has left its cluster, or was never in one: Ray would start a new
+    cluster for the call. A look-up can still run then, since Ray lets it wait for longer than its caller does."""
+    if not ray.is_initialized():
+        raise RaySystemError("this process is not connected to a Ray cluster")
 
 
 _CARRIED_HERE: dict[tuple[str, str], _Place] = {}
@@ -670,7 +679,10 @@ def _end_stopped(pid: int | None) -> None:
 
 
 def kill(name: str, namespace: str) -> None:
-    """End whatever lives under a name, and wait until the name is free."""
+    """End whatever lives under a name, and wait until the name is free. Raises ``ConnectionError`` where this process
+    is connected to no cluster."""
+    if not ray.is_initialized():
+        raise ConnectionError(f"{name} was not ended: this process is not connected to a Ray cluster")
     deadline_s = time.monotonic() + NAME_FREE_WITHIN_S
     while time.monotonic() < deadline_s:
         try:
@@ -733,7 +745,8 @@ class _NoSuchActor(Exception):
 
 
 def _handle(actor: str, namespace: str) -> Any:
-    """The handle of a name. Raises :class:`_NoSuchActor`."""
+    """The handle of a name. Raises :class:`_NoSuchActor`, and ``RayError`` where there is no cluster to ask."""
+    _check_connected()
     try:
         return ray.get_actor(actor, namespace=namespace)
     except ValueError:
@@ -741,6 +754,7 @@ def _handle(actor: str, namespace: str) -> Any:
 
 
 def _named(namespace: str) -> list[str]:
+    _check_connected()
     return [row["name"] for row in ray.util.list_named_actors(True) if row["namespace"] == namespace]
 
 
@@ -764,6 +778,7 @@ def _looked_up(actor: str, namespace: str, timeout_s: float) -> _Place:
             return _Place(_handle(actor, namespace))
         except _NoSuchActor:
             for cell in _cells_of(account_of(actor), namespace) if "/" in actor else ():
+                _check_connected()
                 if actor in ray.get(cell.hosted.remote(), timeout=timeout_s):
                     return _Place(cell, in_cell=True)
             raise

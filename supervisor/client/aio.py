@@ -210,7 +210,10 @@ class AsyncHandle(AsyncChanges):
             from actors.runtime import ray_backend
             from supervisor.client import run_file
 
-            ray_backend.kill(SUPERVISOR, place.namespace)
+            try:
+                ray_backend.kill(SUPERVISOR, place.namespace)
+            except ConnectionError as error:
+                raise NotAnswered(f"the supervisor's actors have stopped. {error}") from None
             run_file.remove(place.configuration)
 
     # Internal

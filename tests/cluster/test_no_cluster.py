@@ -1,0 +1,84 @@
+"""A process that has left its cluster starts no other one, whoever still asks for an actor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors.runtime.ports import ActorUnavailable
+from actors.runtime.ray_environment import prepare
+
+prepare(None)
+
+import ray  # noqa: E402 - what prepare sets must be set before Ray is imported
+from ray._private import auto_init_hook  # noqa: E402 - as above
+from ray.exceptions import RaySystemError  # noqa: E402 - as above
+
+from actors.runtime import ray_backend  # noqa: E402 - as above
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Ray began by itself: it does where its users did not forbid it, as these tests do otherwise."""
+    found: list[str] = []
+    monkeypatch.setattr(auto_init_hook, "enable_auto_connect", True)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: found.append("ray.init"))
+    assert not ray.is_initialized()
+    return found
+
+
+@pytest.mark.parametrize("actor", ["supervisor", "fx", "fx/EUR_USD"])
+def test_a_call_says_that_there_is_no_cluster(begun: list[str], actor: str) -> None:
+    with pytest.raises(ActorUnavailable, match=f"{actor}.*not connected to a Ray cluster"):
+        ray_backend.Client("nobody").call(actor, "pid", timeout_s=5.0)
+    assert begun == []
+
+
+def test_that_an_actor_is_gone_is_not_known_without_a_cluster(begun: list[str]) -> None:
+    assert not ray_backend.is_gone("supervisor", "nobody", 5.0)
+    assert begun == []
+
+
+def test_nothing_is_ended_without_a_cluster(begun: list[str]) -> None:
+    with pytest.raises(ConnectionError, match="supervisor was not ended: this process is not connected"):
+        ray_backend.kill("supervisor", "nobody")
+    assert begun == []
+
+
+LEFT: dict[str, Callable[[Any], object]] = {
+    "one call": lambda place: place.send("fx/EUR_USD", "pid", ()),
+    "several calls": lambda place: place.send_many("fx/EUR_USD", "pid", [(), ()]),
+}
+
+
+@pytest.mark.parametrize("in_cell", [False, True])
+@pytest.mark.parametrize("name", LEFT)
+def test_a_handle_that_outlives_its_cluster_begins_no_other(begun: list[str], name: str, in_cell: bool) -> None:
+    class Handle:
+        """As Ray's: it begins a cluster wherever none is connected."""
+
+        def __getattr__(self, method: str) -> Any:
+            return self
+
+        def remote(self, *args: object) -> None:
+            auto_init_hook.auto_init_ray()
+
+    with pytest.raises(RaySystemError, match="not connected"):
+        LEFT[name](ray_backend._Place(Handle(), in_cell))  # noqa: SLF001 - what a client keeps of a cluster it has left
+    assert begun == []
+
+
+def test_a_lookup_that_its_caller_gave_up_ends_with_the_cluster(
+    begun: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray answers it only after the process has left: it goes on to the cells of the account."""
+    monkeypatch.setattr(ray_backend, "_handle", _nobody)
+    with pytest.raises(ActorUnavailable, match="not connected"):
+        ray_backend.Client("nobody").call("fx/EUR_USD", "pid", timeout_s=5.0)
+    assert begun == []
+
+
+def _nobody(actor: str, namespace: str) -> Any:
+    raise ray_backend._NoSuchActor(actor)  # noqa: SLF001 - what the look-up says of a name that nobody bears
