@@ -39,7 +39,14 @@ from typing import Any, cast
 
 import ray
 from loguru import logger
-from ray.exceptions import ActorAlreadyExistsError, ActorDiedError, GetTimeoutError, RayError, RaySystemError, RayTaskError
+from ray.exceptions import (
+    ActorAlreadyExistsError,
+    ActorDiedError,
+    GetTimeoutError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import account_of, cell_account
