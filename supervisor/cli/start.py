@@ -23,7 +23,7 @@ from supervisor.cli import logs
 from supervisor.cli.console import Failure, console, journal_cautions, say
 from supervisor.cli.keyboard import Keyboard
 from supervisor.cli.reload import Reload
-from supervisor.cli.screen import Screen, View, actors_up, rows_of, settled, totals
+from supervisor.cli.screen import Screen, View, actors_up, coming_up, rows_of, settled, totals
 from supervisor.cli.service import ServiceManager, is_managed
 from supervisor.cli.session import Died, Order, Session
 from supervisor.cli.session_child import SupervisorGone
@@ -220,7 +220,7 @@ class _AsLines:
         up = actors_up(status)
         if up != self._up and up[1]:
             self._up = up
-            logger.info("{} of {} actors up", *up)
+            logger.info("{}", coming_up(status))
         for actor in status["supervisor"]["actors"]:
             name, state = actor["name"], actor["state"]
             if state in {"QUARANTINED", "PENDING", "RESTARTING"} and self._actors.get(name) != state:

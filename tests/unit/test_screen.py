@@ -13,7 +13,16 @@ from actors.events import Severity
 from supervisor.cli.keyboard import named
 from supervisor.cli.look import Look, Sort, after
 from supervisor.cli.middle import cut
-from supervisor.cli.screen import Screen, View, book_words, discrepancy_table, duration, settled, verdict_table
+from supervisor.cli.screen import (
+    Screen,
+    View,
+    book_words,
+    coming_up,
+    discrepancy_table,
+    duration,
+    settled,
+    verdict_table,
+)
 from supervisor.presentation.event_text import Happening
 
 UNKNOWN = {"positions": "FAILED", "orders": "FAILED", "fills": "FAILED"}
@@ -61,11 +70,14 @@ def _row(symbol: str, status: str = "SUCCESS", **changes: Any) -> dict[str, Any]
 def _status(*rows: dict[str, Any], actors: tuple[str, ...] = ("UP",)) -> dict[str, Any]:
     return {
         "status": "SUCCESS",
+        "duration_ms": 4_000.0,
         "accounts": [{"account": "fx", "discrepancies": [], "instruments": list(rows)}],
         "supervisor": {
             "state": "RUNNING",
             "journal": {"last_seq": 42, "error": None},
-            "actors": [{"name": str(n), "state": state, "restarts": 0} for n, state in enumerate(actors)],
+            "actors": [
+                {"name": str(n), "kind": "instrument", "state": state, "restarts": 0} for n, state in enumerate(actors)
+            ],
         },
     }
 
@@ -127,6 +139,42 @@ def test_an_open_break_is_shown_with_its_type_and_leg() -> None:
     drawn = _drawn(View("", _status(_row("GBP_JPY", "PARTIAL", discrepancies=[DRIFT]))))
 
     assert "1: POSITION_MISMATCH long" in drawn[2]
+
+
+UP_AND_ALL = {"audit": (1, 1), "alerts": (1, 1), "sink": (0, 0), "account": (3, 3), "instrument": (5_000, 5_000)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "age_s", "words"),
+    [
+        ({}, 60, "5,005 of 5,005 actors up"),
+        (
+            {"audit": (0, 1), "alerts": (0, 1), "account": (0, 3), "instrument": (0, 5_000)},
+            2,
+            "0 of 5,005 actors up: journal 0 of 1, accounts 0 of 3, instruments 0 of 5,000, alerts 0 of 1",
+        ),
+        (
+            {"account": (2, 3), "instrument": (999, 5_000)},
+            10,
+            "1,003 of 5,005 actors up: accounts 2 of 3, instruments 999 of 5,000, about 40 s left",
+        ),
+        ({"instrument": (4_996, 5_000)}, 30, "5,001 of 5,005 actors up: instruments 4,996 of 5,000, about 1 s left"),
+    ],
+)
+def test_a_fleet_that_comes_up_says_what_in_which_order_and_how_long_it_takes(
+    changes: dict[str, tuple[int, int]], age_s: float, words: str
+) -> None:
+    status = _status()
+    status["duration_ms"] = age_s * 1000
+    status["supervisor"]["actors"] = [
+        {"name": f"{kind} {n}", "kind": kind, "state": "UP" if n < up else "WAITING", "restarts": 0}
+        for kind, (up, of) in (UP_AND_ALL | changes).items()
+        for n in range(of)
+    ]
+
+    assert coming_up(status) == words
+    for width in (40, 80, 160):
+        assert all(len(line) <= width for line in _drawn(View("", status), width))
 
 
 @pytest.mark.parametrize("height", [6, 10, 24, 50])
