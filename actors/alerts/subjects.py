@@ -27,10 +27,14 @@ FOLLOWED = (
     EventType.TRADING_HALTED,
     EventType.TRADING_RESUMED,
     EventType.CLOCK_STEPPED,
+    EventType.OPERATOR_ACTION,
     EventType.CONFIGURATION_CHANGED,
     EventType.ALERT_DELIVERED,
 )
 """The types of records that are relevant here."""
+
+UPGRADE_STOPPED = "UPGRADE_STOPPED"
+"""The kind of the subject of an upgrade that did not come to its end, which is journaled as an OPERATOR_ACTION."""
 
 GRAVITY = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
 DEGRADING = frozenset({"CONNECTION_LOST", "STALE_DATA"})
@@ -118,7 +122,24 @@ def of_record(record: Record, known: Mapping[str, Subject]) -> Subject | None:
         case EventType.CLOCK_STEPPED:
             text = f"the clock was set by {payload.get('by_s')} s"
             return replace(_new(record, f"clock:{event.event_id}", place, text), ended="everything is verified again")
+        case EventType.OPERATOR_ACTION if payload.get("action") == "roll":
+            return _of_upgrade(record, known)
     return None
+
+
+def _of_upgrade(record: Record, known: Mapping[str, Subject]) -> Subject | None:
+    """One that stopped leaves two versions running until it is begun again."""
+    payload, own_id = record.event.payload, "upgrade"
+    match payload.get("state"):
+        case "began":
+            return _over(known.get(own_id), f"the upgrade to {payload.get('to')} goes on")
+        case "done":
+            return _over(known.get(own_id), f"every actor runs {payload.get('to')}")
+    where = f" at {payload['actor']}" if payload.get("actor") else ""
+    left = payload.get("left")
+    others = f"; of another version: {', '.join(map(str, left))}" if isinstance(left, list) and left else ""
+    text = f"the upgrade to {payload.get('to')} stopped{where}: {payload.get('reason')}{others}"
+    return replace(_new(record, own_id, (record.stream, ""), text), kind=UPGRADE_STOPPED)
 
 
 def _of_break(record: Record, account: str, instrument: str, known: Mapping[str, Subject]) -> Subject | None:

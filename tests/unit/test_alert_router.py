@@ -266,6 +266,31 @@ def test_other_things_that_are_amiss_are_told_and_end_too() -> None:
     assert wire.router.subjects == {}
 
 
+ROLL = {"action": "roll", "to": "0.2.0", "by": "ann@desk"}
+AGAIN = [{"state": "began"}, {"state": "done"}]
+
+
+@pytest.mark.parametrize("end", AGAIN, ids=["began again", "done"])
+def test_an_upgrade_that_stops_is_an_alert_until_it_goes_on(end: dict[str, Any]) -> None:
+    wire = Wire()
+    action = EventType.OPERATOR_ACTION
+    wire.say(action, ROLL | {"state": "began"}, at(0), Severity.INFO, "supervisor")
+    wire.say(action, {"action": "pause", "instruments": [FX]}, at(0), Severity.INFO, "supervisor")
+    assert wire.look(at(1)) == []
+    stopped = {"state": "stopped", "actor": FX, "reason": "it runs 0.1.0", "left": [FX, "fx"]}
+    wire.say(action, ROLL | stopped, at(2), Severity.WARNING, "supervisor")
+    desired(wire, at(3), "fx", FX)
+    assert wire.look(at(3)) == ["alert"]
+    assert wire.got[0].title == "WARNING supervisor UPGRADE_STOPPED"
+    assert f"the upgrade to 0.2.0 stopped at {FX}: it runs 0.1.0; of another version: {FX}, fx" in wire.got[0].body
+    wire.restart()
+    assert wire.look(at(4)) == []
+    wire.say(action, ROLL | end, at(5), Severity.INFO, "supervisor")
+    assert wire.look(at(6)) == ["resolved"]
+    assert wire.look(at(7)) == []
+    assert wire.router.subjects == {}
+
+
 def test_a_connection_that_is_lost_again_is_told_again() -> None:
     wire = Wire()
     for minute in (10, 20):
