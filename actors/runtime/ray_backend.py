@@ -109,7 +109,7 @@ def _check_connected() -> None:
     """Raise ``RaySystemError`` where this process has left its cluster, or was never in one: Ray would start a new
     cluster for the call. A look-up can still run then, since Ray lets it wait for longer than its caller does."""
     if not ray.is_initialized():
-        raise RaySystemError("this process is not connected to a Ray cluster")
+        raise RaySystemError("this process is not connected to a Ray cluster")  # type: ignore[no-untyped-call]  # Ray's
 
 
 _CARRIED_HERE: dict[tuple[str, str], _Place] = {}

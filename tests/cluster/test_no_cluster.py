@@ -63,7 +63,7 @@ def test_a_handle_that_outlives_its_cluster_begins_no_other(begun: list[str], na
             return self
 
         def remote(self, *args: object) -> None:
-            auto_init_hook.auto_init_ray()
+            auto_init_hook.auto_init_ray()  # type: ignore[no-untyped-call]  # Ray's
 
     with pytest.raises(RaySystemError, match="not connected"):
         LEFT[name](ray_backend._Place(Handle(), in_cell))  # noqa: SLF001 - what a client keeps of a cluster it has left
