@@ -118,7 +118,8 @@ class FormerLives:
         for name in ended:
             restarts[name] += 1
         self.restarts = restarts.pop(SUPERVISOR, 0) + (0 if self._replaced else 1)
-        self._totals.remember(_found_by(await self._all(_FOUND)))
+        # This supervisor's stream begins a run: a journal of years is not searched for what the run found.
+        self._totals.remember(_found_by(await self._all(_FOUND, after_seq=before[0].seq)))
         counts = tuple((key_of(name), times) for name, times in restarts.items())
         left_dead = tuple((key_of(name), why) for name, why in quarantined.items())
         self._happened(Remembered(counts, left_dead))
@@ -134,11 +135,13 @@ class FormerLives:
         body: dict[str, Json] = {"actor": name, "reason": reason, "restarts": restarts}
         await self._outbox.write(EventType.ACTOR_RESTARTED, body, name, Severity.WARNING)
 
-    async def _all(self, types: tuple[EventType, ...], stream: str | None = None) -> list[Record]:
+    async def _all(
+        self, types: tuple[EventType, ...], stream: str | None = None, *, after_seq: int = 0
+    ) -> list[Record]:
         found: list[Record] = []
         while True:
             filters: RecordQuery = {"types": types, "since": self._run.began_at, "limit": _PAGE, "stream": stream}
-            filters["after_seq"] = found[-1].seq if found else 0
+            filters["after_seq"] = found[-1].seq if found else after_seq
             page = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
             found += page
             if len(page) < _PAGE:
