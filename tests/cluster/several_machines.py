@@ -1,7 +1,10 @@
 """A cluster of three machines, played by three raylets on this one's loopback, of which one is lost: a process of its
 own, as Ray reads its settings (tokens, how fast a node is given up) once. Prints what was seen, as JSON.
 
-    python -m tests.cluster.several_machines DIRECTORY SEED killed|silent
+    python -m tests.cluster.several_machines DIRECTORY SEED killed|silent|upgraded
+
+Where it is ``upgraded``, no machine is lost: the installation in the working directory is replaced by its next version,
+actor by actor.
 """
 
 from __future__ import annotations
@@ -136,6 +139,20 @@ def drain(running: Any, node: str, step: Callable[[str], None]) -> dict[str, Any
     return {"drained": node, "moves": told.moves, "moved": seen(status), "oldest_s": oldest_s}
 
 
+def upgrade(running: Any, path: Path, step: Callable[[str], None]) -> dict[str, Any]:
+    """Everybody's version and node, after the installation in the working directory became the next one."""
+    from tests.cluster.conftest import actors, all_verified, until
+    from tests.cluster.next_version import command, install_the_next
+
+    install_the_next(Path.cwd())
+    done = command(Path.cwd(), "apply", "--rolling", str(path))
+    step(f"apply --rolling ended with {done.returncode}: {done.stdout}{done.stderr}")
+    status = until(running, all_verified, "everything is in step")
+    programs = {name: row["program"] for name, row in actors(status).items()}
+    programs["supervisor"] = status["supervisor"]["program"]
+    return {"status": done.returncode, "programs": programs, "upgraded": seen(status)}
+
+
 def main(directory: Path, seed: int, how: str) -> None:
     """Come up, lose a machine, go on without it, and be whole again when it is back."""
     began_s = time.monotonic()
@@ -156,6 +173,9 @@ def main(directory: Path, seed: int, how: str) -> None:
         path.write_text(CONFIGURATION.format(address=cluster.address, directory=directory))
         with processes.started(load(path), detach=False, on_step=step) as running:
             found: dict[str, Any] = {"up": seen(until(running, all_verified, "everything comes up"))}
+            if how == "upgraded":
+                print(json.dumps(found | upgrade(running, path, step)))
+                return
             which = random.Random(seed).choice(sorted(workers))  # noqa: S311 - which one is lost; nothing rests on it
             lost = workers[which]
             found |= {"which": which, "lost": lost.node_id}

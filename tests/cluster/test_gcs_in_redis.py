@@ -16,7 +16,8 @@ import pytest
 
 from actors.events import EventType
 from actors.journal.store import Journal
-from tests.cluster.test_lost_node import GIVEN_UP_SOON, RARELY, ROOT, TIMEOUT_S
+from tests.cluster.next_version import ROOT
+from tests.cluster.test_lost_node import GIVEN_UP_SOON, RARELY, TIMEOUT_S
 
 pytestmark = RARELY
 AWAY_S = 8

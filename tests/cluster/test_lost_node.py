@@ -1,4 +1,5 @@
-"""A machine of a real cluster is lost: a random one of two, killed, or silent while its actors live on."""
+"""A machine of a real cluster is lost: a random one of two, killed, or silent while its actors live on. And the code of
+several machines is upgraded, actor by actor."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ import pytest
 
 from actors.events import EventType
 from actors.journal.store import Journal
+from tests.cluster.next_version import NEXT, ROOT, installed
 
-ROOT = Path(__file__).parents[2]
 GIVEN_UP_SOON = {
     "RAY_agent_register_timeout_ms": "150000",  # a raylet ends itself where its agents take longer
     "RAY_health_check_initial_delay_ms": "500",
@@ -36,7 +37,7 @@ RARELY = [pytest.mark.slow, pytest.mark.skipif(not os.environ.get("RUN_SLOW"), r
 @pytest.mark.timeout(TIMEOUT_S + 20)
 @pytest.mark.parametrize("how", ["silent", pytest.param("killed", marks=RARELY)])
 def test_a_lost_machines_actors_go_to_another_of_their_labels_or_wait_for_one(tmp_path: Path, how: str) -> None:
-    seen = lose_one(tmp_path, how)
+    seen = several_machines(tmp_path, how, GIVEN_UP_SOON)
 
     up, without, back = seen["up"], seen["without"], seen["back"]
     assert all(is_placed(row) for row in up.values()), up
@@ -78,6 +79,21 @@ def test_a_lost_machines_actors_go_to_another_of_their_labels_or_wait_for_one(tm
     assert pending == waited - {"cfd/EURUSD"}, "its account says so for it"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="set RUN_SLOW to run it")
+@pytest.mark.timeout(2 * TIMEOUT_S + 20)
+def test_code_is_upgraded_on_every_machine_and_nobody_moves(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    installed(code)
+
+    seen = several_machines(tmp_path, "upgraded", {}, code, 2 * TIMEOUT_S)
+
+    assert seen["status"] == 0
+    assert seen["programs"] == dict.fromkeys({*seen["up"], "supervisor"}, NEXT)
+    assert seen["upgraded"] == seen["up"], "each runs where it ran, and nothing of it counts as a restart"
+    assert len({row["node"] for row in seen["up"].values()}) > 1
+
+
 def is_moved(seen: dict[str, Any]) -> None:
     """At last the machine of an account is drained; where others on it could go nowhere else, that is refused."""
     back, fx = seen["back"], seen["back"]["fx"]["node"]
@@ -96,14 +112,22 @@ def is_placed(row: dict[str, Any]) -> bool:
     return set(row["place"].items()) <= set(row["labels"].items())
 
 
-def lose_one(directory: Path, how: str) -> dict[str, Any]:
+def several_machines(
+    directory: Path, how: str, settings: dict[str, str], code: Path = ROOT, within_s: float = TIMEOUT_S
+) -> dict[str, Any]:
     short = tempfile.mkdtemp(prefix="nodes-")  # a socket's path has 108 bytes at most
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **GIVEN_UP_SOON, **token, "RAY_TMPDIR": short, "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        **GIVEN_UP_SOON,
+        **token,
+        "RAY_TMPDIR": short,
+        "PYTHONPATH": f"{code}{os.pathsep}{ROOT}",
+    }
     command = [sys.executable, "-m", "tests.cluster.several_machines", str(directory), str(SEED), how]
     try:
         done = subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command, env=environment, cwd=code, capture_output=True, text=True, timeout=within_s, check=False
         )
     finally:
         shutil.rmtree(short, ignore_errors=True)

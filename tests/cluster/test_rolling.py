@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,41 +27,11 @@ from supervisor.config.loader import load
 from supervisor.config.models import Configuration
 from supervisor.errors import NotRunning
 from tests.cluster.conftest import CONFIGURATION, actors, all_verified, instruments, until
+from tests.cluster.next_version import NEXT, command, install_the_next, installed
 
-ROOT = Path(__file__).parents[2]
-NEXT = "0.2.0"
 CELLS = "  - {name: many, broker: oanda, simulator: true, instruments_per_actor: 5, instruments: [USD_JPY, USD_CHF]}\n"
 ORDER = ["cfd/EURUSD", "cfd", "fx/EUR_USD", "fx/GBP_JPY", "fx", "many/USD_CHF", "many/USD_JPY", "many", "audit"]
 COMES_UP_WITHIN_S = 120.0
-
-
-def changed(path: Path, *changes: tuple[str, str]) -> None:
-    text = path.read_text()
-    for before, after in changes:
-        assert before in text, f"{path} has no {before}"
-        text = text.replace(before, after)
-    path.write_text(text)
-
-
-def install_the_next(code: Path) -> None:
-    """A version whose actors say more to each other, and are started with more."""
-    changed(code / "brokers/versions.py", (f'"{VERSION}"', f'"{NEXT}"'))
-    changed(
-        code / "actors/messages.py",
-        (
-            "    program: Program | None = None\n",
-            "    program: Program | None = None\n    further: str = 'of the next'\n",
-        ),
-        (
-            "    owners: Mapping[str, str] = field(default_factory=dict)\n",
-            "    owners: Mapping[str, str] = field(default_factory=dict)\n    further: tuple[int, ...] = (1, 2)\n",
-        ),
-    )
-    settings = code / "actors/instrument/settings.py"
-    fingerprint = next(line for line in settings.read_text().splitlines() if line.startswith("    fingerprint:"))
-    changed(settings, (f"{fingerprint}\n", f"{fingerprint}\n    further: int = 7\n"))
-    for cache in code.rglob("__pycache__"):
-        shutil.rmtree(cache)  # so that no time of a file decides what is imported
 
 
 @contextmanager
@@ -92,12 +61,6 @@ def found(configuration: Configuration, started: subprocess.Popen[str]) -> Runni
             assert started.poll() is None, started.communicate()[0]
             assert time.monotonic() < until_s
             time.sleep(0.2)  # another process comes up; it has no event
-
-
-def command(code: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(code)}
-    words = [sys.executable, "-m", "supervisor", *arguments]
-    return subprocess.run(words, env=environment, cwd=code, capture_output=True, text=True, timeout=400, check=False)
 
 
 def records(configuration: Configuration) -> list[tuple[EventType, Any]]:
@@ -152,8 +115,7 @@ def test_what_ray_keeps_of_a_supervisor_names_things_that_every_version_has(name
 @pytest.mark.timeout(900)
 def test_code_is_upgraded_actor_by_actor_under_a_running_house(tmp_path: Path) -> None:
     code = tmp_path / "code"
-    for package in ("brokers", "actors", "supervisor"):
-        shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
+    installed(code)
     path = tmp_path / "accounts.yaml"
     path.write_text(CONFIGURATION.format(directory=tmp_path) + CELLS)
     configuration = load(path)
