@@ -35,7 +35,8 @@ class Deployment:
     """An actor to be created: its class (in one process, any factory), its arguments, and the method that begins its
     work, with that method's arguments (``None``: the constructor begins it). The cluster itself restarts an
     ``immortal`` one. ``carried`` is set where it shares a process with others of its group. It may run only on a node
-    of its ``place``, preferably the one where ``near`` runs."""
+    of its ``place``, preferably the one where ``near`` runs, else the one where it last ran: those that belong to it
+    may still be there."""
 
     name: str
     actor: Callable[..., Any]
@@ -100,6 +101,7 @@ class LocalCluster:
         self._nodes = {node.name: node for node in nodes}
         self._lost: list[Node] = []
         self._node_of: dict[str, str] = {}
+        self._last_on: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._foreign: set[str] = set()  # the cells that were found to run another version
 
@@ -142,8 +144,8 @@ class LocalCluster:
         while True:
             fit = [node.name for node in self._nodes.values() if node.is_in(place) and not node.draining]
             if fit:
-                beside = None if near is None else self._node_of.get(near)
-                self._node_of[name] = beside if beside in fit else fit[0]
+                wanted = self._node_of.get(near) if near is not None else self._last_on.get(name)
+                self._node_of[name] = self._last_on[name] = wanted if wanted in fit else fit[0]
                 return
             self._changed.clear()
             await self._changed.wait()

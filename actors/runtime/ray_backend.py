@@ -277,7 +277,7 @@ class RayCluster:
             with self._making(name):  # at once: an actor that should run beside it may be created at the same moment
                 if self._seats.cell_of(name) is not None:
                     await self._evict(name)
-                node = await self._near(deployment.near)
+                node = await self._near(deployment.near) or await self._last_node(name)
                 handle = await asyncio.to_thread(self._create, deployment, node)
                 self._made[name] = handle
             if may_begin is not None:
@@ -357,6 +357,19 @@ class RayCluster:
         except ActorUnavailable as error:
             logger.debug("{}: any node will do: {}", name, error)
             return None
+
+    async def _last_node(self, name: str) -> str | None:
+        """Where the last actor of that name ran, if something can start there: an account is replaced where its
+        instruments are."""
+        _, node = self._on_node.get(name, (None, None))
+        if node is None:
+            return None
+        try:
+            living = (await self.nodes()).living
+        except ActorUnavailable as error:
+            logger.debug("{}: any node will do: {}", name, error)
+            return None
+        return node if any(one.name == node and not one.draining for one in living) else None
 
     @contextlib.contextmanager
     def _making(self, name: str) -> Iterator[None]:

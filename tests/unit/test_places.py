@@ -89,6 +89,19 @@ async def test_everybody_is_where_the_labels_say_and_instruments_are_where_their
         ]
 
 
+@virtual_time
+async def test_an_account_comes_back_where_its_instruments_are(tmp_path: Path) -> None:
+    """Wherever a new one would go by now."""
+    async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B2, NODE_B), sections=SECTIONS) as hall:
+        await hall.up()
+        await hall.supervisor.drain("b2", "tests")
+        await hall.until(lambda s: {on_nodes(s)[name] for name in FX} == {"b1"}, "they moved")
+        hall.cluster.add_node(NODE_B2)  # as it was, and the first again
+        await hall.cluster.kill("fx")
+        status = await hall.until(lambda s: restarts(s, "fx") == 1 and states(s)["fx"] == "UP", "it is back")
+        assert {on_nodes(status)[name] for name in FX} == {"b1"}
+
+
 @pytest.mark.parametrize("carried", [1, 10])
 def test_one_without_a_node_is_pending_with_the_reason_and_comes_up_when_there_is_one(
     tmp_path: Path, carried: int
