@@ -53,7 +53,18 @@ ORDER_STATUSES = {
 """TWS API documentation, orderStatus. ``Inactive`` is REJECTED where an error came with it. A cancelled order that was
 rejected shows that in its error 201 or its ``completedStatus``."""
 
-ORDER_TYPES = {"MKT": "MARKET", "LMT": "LIMIT", "STP": "STOP", "STP LMT": "STOP_LIMIT"}
+ORDER_TYPES = {
+    "MKT": "MARKET",
+    "LMT": "LIMIT",
+    "STP": "STOP",
+    "STP LMT": "STOP_LIMIT",
+    "STP PRT": "STOP_WITH_PROTECTION",
+}
+
+_BY_LIMIT = frozenset({"LIT", "LOC"})
+_BY_TRIGGER = frozenset({"STP", "STP PRT", "MIT"})
+"""TWS API documentation, order types: limit if touched, limit on close; and those whose trigger is ``auxPrice``."""
+_TRAILING = "TRAIL"
 
 REJECTIONS = frozenset({200, 201, 203, 387, 388})
 """TWS API documentation, message codes: an order was refused because its contract is not known (200), IB rejected it
@@ -217,9 +228,20 @@ def _order(
         reason=reason,
         parent=parent,
         order_type=ORDER_TYPES.get(terms.order_type, terms.order_type.replace(" ", "_")),
-        limit_price=terms.limit_price if "LMT" in terms.order_type or "LIMIT" in terms.order_type else None,
+        limit_price=_working_price(terms),
         group=terms.oca_group,
     )
+
+
+def _working_price(terms: OrderTerms) -> Decimal | None:
+    """The price at which an order works: its limit, or the trigger of one that has none. ``None`` for a trailing order,
+    whose prices TWS recalculates with the market: shown, they would be an amendment at every tick."""
+    kind = terms.order_type
+    if kind.startswith(_TRAILING):
+        return None
+    if kind in _BY_TRIGGER:
+        return terms.aux_price or None
+    return terms.limit_price if "LMT" in kind or "LIMIT" in kind or kind in _BY_LIMIT else None
 
 
 def _status(word: str) -> OrderStatus:

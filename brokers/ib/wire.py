@@ -91,7 +91,8 @@ class Holding:
 class OrderTerms:
     """What was ordered. ``quantity`` is 0 for many completed orders, and for an order for an amount of cash.
     ``order_id`` is 0 for one placed by hand. ``allocation`` is set for an order that a financial adviser placed for
-    several accounts: its group or method. ``tif`` is the time in force. ``good_till`` is its end where TWS states a
+    several accounts: its group or method. ``aux_price`` is the trigger price of a stop, and something else for other
+    types of orders. ``tif`` is the time in force. ``good_till`` is its end where TWS states a
     date (GTD), ``good_after`` when it begins to work where that is later. With ``outside_hours`` it may be filled in
     all hours of its exchange. ``oca_group`` names a group of orders in which one fill cancels the others.
     """
@@ -107,6 +108,7 @@ class OrderTerms:
     client_id: int = 0
     order_id: int = 0
     allocation: str | None = None
+    aux_price: Decimal | None = None
     tif: str = ""
     good_till: str = ""
     good_after: str = ""
@@ -235,6 +237,7 @@ def _terms(
         client_id=client_id,
         order_id=order_id,
         allocation=allocation,
+        aux_price=_optional(shared[15], "auxPrice"),
         tif=shared[16],
         outside_hours=outside_hours,
         good_after=good_after,

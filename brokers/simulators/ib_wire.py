@@ -256,6 +256,7 @@ class OrderRow:
     good_till: str = ""
     oca_group: str = ""
     outside_hours: bool = False
+    aux: Decimal | None = None
 
 
 def order_status(order: OrderRow) -> Row:
@@ -315,7 +316,7 @@ def _terms(order: OrderRow, order_id: str | None) -> Row:
         text(order.quantity),
         order.order_type,
         limit,
-        "0.0",
+        text(order.aux) if order.aux is not None else "0.0",
         order.tif,
         order.oca_group,
         order.account,

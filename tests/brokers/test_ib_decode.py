@@ -221,6 +221,38 @@ def test_a_market_order_has_no_limit_price_and_an_order_without_status_cannot_be
     assert "no status" in problems_of(decode.orders(read, Read(), {}, Names(), {}))[0].text
 
 
+@pytest.mark.parametrize(
+    ("kind", "limit", "aux", "expected"),
+    [
+        ("STP", "0", "95.5", ("STOP", D("95.5"))),
+        ("STP PRT", "0", "95.5", ("STOP_WITH_PROTECTION", D("95.5"))),
+        ("STP LMT", "94", "95.5", ("STOP_LIMIT", D(94))),
+        ("MIT", "0", "110", ("MIT", D(110))),
+        ("LIT", "109", "110", ("LIT", D(109))),
+        ("LOC", "101", "0", ("LOC", D(101))),
+        ("STP", "0", "0", ("STOP", None)),
+        ("LMT", "20.5", "1.5", ("LIMIT", D("20.5"))),
+    ],
+)
+def test_the_price_of_an_order_is_the_one_it_works_at(
+    kind: str, limit: str, aux: str, expected: tuple[str, Decimal | None]
+) -> None:
+    """TWS API documentation, Order.AuxPrice: the trigger price of a stop or a market-if-touched order. A stop that
+    somebody moves in TWS is an order amended at the broker."""
+    (order,) = rows_of(working(order_row(order_type=kind, limit=D(limit), aux=D(aux))))
+    assert (order.order_type, order.limit_price) == expected
+
+
+@pytest.mark.parametrize("kind", ["TRAIL", "TRAIL LIMIT"])
+def test_a_price_that_tws_moves_with_the_market_amends_no_order(kind: str) -> None:
+    """TWS API documentation, Trailing Stop Limit: TWS recalculates the limit price continually. Shown, it would be an
+    amendment at every tick."""
+    prices = (D("95.1"), D("95.2"))
+    rows_told = [rows_of(working(order_row(order_type=kind, limit=price, aux=D("0.5")))) for price in prices]
+    assert rows_told[0] == rows_told[1]
+    assert rows_told[0][0].limit_price is None
+
+
 @pytest.mark.parametrize("place", range(1, 24))
 def test_a_field_lacking_in_an_order_never_names_another_instrument(place: int) -> None:
     line = ib_wire.open_order(order_row(contract=FUTURE), 178)
