@@ -359,7 +359,8 @@ class Fill:
     other than an order of the owner's caused it. A fill that the broker marks as ``closing`` opens nothing: any part
     of it that finds no leg to close was never in the book. ``combination`` is the instrument of the combination whose
     order it belongs to, if any, and ``owner`` the strategy of that order, which the combination's own book knows. A
-    fill of that instrument itself counts in the order and moves no leg, as the legs have fills of their own.
+    fill of that instrument itself counts in the order and moves no leg, as the legs have fills of their own; nor does a
+    conversion of currencies, which is cash.
     """
 
     instrument: str

@@ -307,7 +307,8 @@ def fills(read: Read[Execution], names: Names, commissions: Commissions = Mappin
     ``fill_id`` is the execId. The lowest revision that TWS lists of an execution gets the id of the first revision,
     which IB numbers ``01``, so that a book recognises the execution when TWS lists a correction alone. Every further
     revision corrects the one before it. A correction to nothing is a bust. A combination has executions of its own
-    beside those of its legs: each is a fill of its own instrument and names its combination.
+    beside those of its legs: each is a fill of its own instrument and names its combination. A conversion of currencies
+    names itself, as it counts in its order and moves no position.
     """
     rows: list[Fill] = []
     problems = _problems(SectionName.FILLS, read, names)
@@ -322,7 +323,7 @@ def fills(read: Read[Execution], names: Names, commissions: Commissions = Mappin
         bag = names.combination_of(order_key(one.perm_id, one.client_id, one.order_id))
         if one.contract.sec_type == BAG:
             bag = one.contract
-        combination = names.name(bag) if bag is not None else None
+        combination = names.name(bag) if bag is not None else name if one.conversion else None
         fill = _fill(one, first_id(one), name, commissions, combination)
         rows.append(fill)
         for further in revisions[1:]:

@@ -19,7 +19,7 @@ from brokers.ib.decode import ORDER_STATUSES, newest
 from brokers.ib.reading import Lists
 from brokers.ib.row_decoder import Heard
 from brokers.ib.rows import CompletedOrder, Read, Scope, WorkingOrder, order_key
-from brokers.ib.wire import BAG, Execution, Holding
+from brokers.ib.wire import Execution, Holding
 
 
 def is_whole(lists: Lists) -> bool:
@@ -78,7 +78,7 @@ def _explained(
         for fact in holdings:
             change[fact.contract.con_id] = change.get(fact.contract.con_id, Decimal(0)) + sign * fact.quantity
         for one in newest(executions):
-            if one.contract.sec_type != BAG:
+            if one.moves_position:
                 con_id = one.contract.con_id
                 change[con_id] = change.get(con_id, Decimal(0)) - sign * one.side.sign * one.quantity
     return not any(change.values())

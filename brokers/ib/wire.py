@@ -42,6 +42,7 @@ UNSET_INTEGER = 2**31 - 1
 """TWS's value for an id that is not set, such as the order id of an execution placed by hand."""
 
 BAG = "BAG"
+_PAIR, _CONVERTED_AT = "CASH", "FXCONV"
 _UNSET_DOUBLE = Decimal("1.7976931348623157E308")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 _MOST_DIGITS = 18
@@ -133,7 +134,9 @@ class OrderState:
 @dataclass(frozen=True, slots=True)
 class Execution:
     """One execution in one of its revisions. ``root`` is the execId without the digits after its last dot: IB numbers a
-    correction after the execution that it corrects, in those digits."""
+    correction after the execution that it corrects, in those digits. A ``conversion`` of currencies changes cash alone:
+    TWS User's Guide, FX Portfolio (virtual FX position): those sent to FXCONV are kept out of the positions of pairs.
+    """
 
     exec_id: str
     root: str
@@ -150,6 +153,12 @@ class Execution:
     order_id: int
     order_ref: str | None
     liquidation: bool = False
+    conversion: bool = False
+
+    @property
+    def moves_position(self) -> bool:
+        """Whether it changes the position of its contract."""
+        return self.contract.sec_type != BAG and not self.conversion
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +298,7 @@ def execution(fields: Fields, zone: tzinfo | None) -> Execution:
         order_ref=fields[26] or None,
         # TWS API documentation, Execution.Liquidation: whether IB initiated it; the wire carries a count.
         liquidation=fields[23] not in {"", "0"},
+        conversion=fields[5] == _PAIR and _CONVERTED_AT in (fields[10], fields[17]),
     )
 
 

@@ -269,6 +269,14 @@ class IbSimulator:
             self._filled(order, one)
             return one.exec_id
 
+    def convert(self, instrument: str, side: Side, quantity: Decimal) -> str:
+        """Convert one currency into another at FXCONV: cash changes, and no position. Returns the permId."""
+        with self._lock:
+            order = self._books.add_order(instrument, side, quantity, None, None, self.orders_by)
+            order.exchange = "FXCONV"
+            self._filled(order, self._books.fill(order, quantity, self.price(instrument), self._now_s()))
+            return str(order.perm_id)
+
     def split(self, instrument: str, ratio: Decimal) -> None:
         """Each unit becomes ``ratio`` units, at a price divided by it, without a trade."""
         with self._lock:

@@ -30,7 +30,7 @@ _ENDINGS = {
 @dataclass(slots=True)
 class SimOrder:
     """An order by anybody; ``order_id`` is 0 for one placed by hand. One of a ``group`` is an adviser's for several
-    accounts; the rows of one ``by_cash`` carry no quantity."""
+    accounts; the rows of one ``by_cash`` carry no quantity. One sent to ``FXCONV`` changes cash and no position."""
 
     perm_id: int
     order_id: int
@@ -54,6 +54,7 @@ class SimOrder:
     good_till: str = ""
     oca_group: str = ""
     outside_hours: bool = False
+    exchange: str = "SMART"
 
     @property
     def average(self) -> Decimal:
@@ -138,7 +139,7 @@ class IbBooks:
         if order.filled == order.quantity:
             order.status, order.ended_s = "Filled", now_s
             order.completed_status = f"Filled Size: {order.quantity:f}"
-        if self.contract(order.name).sec_type != "BAG":
+        if self.contract(order.name).sec_type != "BAG" and order.exchange != "FXCONV":
             self._join(order.name, Side(order.side).sign * quantity, price)
         number = sum(1 for one in self.executions if one.perm_id == order.perm_id) + 1
         one = SimExecution(

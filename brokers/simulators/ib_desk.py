@@ -137,4 +137,5 @@ class Desk:
             average=one.average,
             ref=order.ref if order is not None else "",
             liquidation=one.liquidation,
+            exchange=order.exchange if order is not None else "SMART",
         )

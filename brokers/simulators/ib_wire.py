@@ -345,12 +345,13 @@ class ExecutionRow:
     average: Decimal
     ref: str
     liquidation: bool = False
+    exchange: str = "SMART"
 
 
 def execution(one: ExecutionRow, request_id: int, version: int) -> Row:
     """32 fields at 178. TWS writes "unset" for the order id of an order placed by hand."""
     order_id = str(one.order_id) if one.order_id else UNSET_INTEGER
-    fields = [one.exec_id, one.time, one.account, "SMART", one.side, text(one.shares), text(one.price)]
+    fields = [one.exec_id, one.time, one.account, one.exchange, one.side, text(one.shares), text(one.price)]
     forced = "1" if one.liquidation else "0"
     ids = [str(one.perm_id), str(one.client_id), forced, text(one.cumulative), text(one.average), one.ref]
     newer = ["0"] if version >= 178 else []

@@ -42,6 +42,10 @@ class Ticking:
     def __call__(self) -> datetime:
         return datetime(2026, 1, 5, 12, tzinfo=UTC) + timedelta(seconds=next(self._seconds))
 
+    def pass_by(self, seconds: int) -> None:
+        """Let time pass in which nothing happens."""
+        self._seconds = itertools.count(next(self._seconds) + seconds)
+
 
 def now() -> datetime:
     """The system's clock."""

@@ -23,6 +23,7 @@ from brokers.model import (
     OrderQuery,
     OrderStatus,
     Side,
+    StreamedFill,
     problems_of,
     rows_of,
 )
@@ -376,6 +377,22 @@ async def test_where_tws_pushed_all_that_changed_a_snapshot_takes_two_messages()
             assert len(fill_ids(third)) == 1
             assert broker.calls - before - tws.requests.count("reqContractDetails") == 6
             assert tws.requests.count("reqContractDetails") == 1  # the hours of AAPL, by which a day order ends
+
+
+async def test_a_conversion_of_currencies_is_explained_without_a_position_and_is_no_execution_for_a_book() -> None:
+    streamed: list[StreamedFill] = []
+    with simulated(orders_by=17) as tws:
+        tws.trade("EUR.USD", Side.BUY, D(25_000))
+        async with connected(tws, full_every_s=60) as broker:
+            broker.on_fill = streamed.append
+            first = await broker.snapshot(None)
+            before = tws.requests.count("reqPositions")
+            tws.convert("EUR.USD", Side.SELL, D(4_000))
+            second = await broker.snapshot(first.fills_cursor)
+            (fill,) = rows_of(second.fills)
+            assert (fill.quantity, fill.combination) == (D(4_000), "EUR.USD")
+            assert held(second) == {("EUR.USD", "net"): D(25_000)}
+            assert (tws.requests.count("reqPositions") - before, streamed) == (0, [])
 
 
 @pytest.mark.parametrize(

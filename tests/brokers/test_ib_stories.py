@@ -27,6 +27,7 @@ from brokers.registry import CONVENTIONS
 from brokers.simulators.ib import IbSimulator
 from brokers.simulators.ib_wire import SimContract, SimHours, hours_from
 from tests.brokers.at_ib import completeness, connected, simulated
+from tests.brokers.reading import Ticking
 from tests.unit.builders import records
 
 D = Decimal
@@ -95,6 +96,29 @@ def combination(tws: IbSimulator) -> str:
     tws.set_price(LONG_CALL, D("11.98"))
     tws.set_price(SHORT_CALL, D("8.90"))
     return "XSP BAG " + "".join(f"{ratio}x{con_id}" for con_id, ratio in sorted([(one, "+1"), (other, "-1")]))
+
+
+# -- currencies --------------------------------------------------------------------------------------------------
+
+
+async def test_a_currency_that_is_converted_is_cash_and_moves_no_position() -> None:
+    """TWS User's Guide, FX Portfolio: a position of a currency pair is virtual, and conversions are kept out of it by
+    the destination FXCONV. Booked, each would be a position that nobody holds, and a CRITICAL ghost next."""
+    clock = Ticking()
+    async with a_desk(clock=clock) as desk:
+        desk.tws.trade("EUR.USD", Side.BUY, D(25_000))
+        await desk.look("EUR.USD", "GBP.USD")
+        clock.pass_by(60)
+        desk.tws.convert("EUR.USD", Side.SELL, D(4_000))
+        found = await desk.look("EUR.USD")
+        assert DiscrepancyType.POSITION_MISMATCH not in {d.found.type for d in found}
+        assert desk.quantities() == {"EUR.USD": D(25_000)}
+        (order,) = (one for one in desk.books["EUR.USD"].orders.values() if one.side is Side.SELL)
+        assert (order.filled_quantity, order.status) == (D(4_000), OrderStatus.FILLED)
+        desk.tws.convert("GBP.USD", Side.BUY, D(900))
+        found = await desk.look("GBP.USD")
+        assert DiscrepancyType.NAKED_POSITION not in {d.found.type for d in found}
+        assert not desk.books["GBP.USD"].legs
 
 
 # -- combinations ------------------------------------------------------------------------------------------------
