@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from actors.journal.types import JournalInUse, JournalUnavailable
+from brokers.kit.foreign_row import read_json
 
 
 class JournalLock:
@@ -64,7 +65,7 @@ class JournalLock:
 
     def _holder(self) -> str:
         try:
-            owner = json.loads(self._owner.read_text(encoding="utf-8"))
+            owner = read_json(self._owner.read_bytes())
             pid, host = int(owner["pid"]), str(owner["host"])
         except (OSError, ValueError, KeyError, TypeError):
             return "another process"

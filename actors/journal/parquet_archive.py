@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from actors.journal.types import JournalCorrupt, JournalMissing, JournalUnavailable
+from brokers.kit.foreign_row import read_json
 
 SUFFIX: Final = ".parquet"
 _KEY: Final = b"reconciliation-journal"
@@ -77,7 +78,7 @@ def restore(file: Path, journal: Path) -> None:
     connection = sqlite3.connect(journal)
     try:
         with pq.ParquetFile(str(file)) as source, connection:
-            beside = json.loads(_metadata(source.schema_arrow.metadata))
+            beside = read_json(_metadata(source.schema_arrow.metadata))
             for name, columns in _BESIDE.items():
                 connection.execute(f"DELETE FROM {name}")  # noqa: S608 - a table of ours
                 _insert(connection, name, columns, (list(map(_stored, row)) for row in beside[name]))

@@ -196,6 +196,10 @@ def split_notes(text: str) -> list[str]:
 
 
 def _split(note: str) -> tuple[str, list[tuple[str, bytes]]]:
+    try:
+        note.encode()
+    except UnicodeEncodeError:  # JSON can bring half a character
+        raise HeadError("it is no signed note: it is not text") from None
     text, between, rest = note.partition("\n\n")
     signatures: list[tuple[str, bytes]] = []
     for line in rest.splitlines():

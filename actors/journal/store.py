@@ -473,6 +473,10 @@ class Journal:
             except DBAPIError as error:
                 self._drop()
                 raise in_our_words(error, attempted) from None
+            except UnicodeDecodeError:
+                self._drop()
+                # Of SQLite's own message, which quotes what stands in the file.
+                raise corrupt(attempted, "a name in it is not text") from None
             except BaseException:
                 self._drop()
                 raise

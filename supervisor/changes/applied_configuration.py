@@ -32,6 +32,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from brokers.errors import Refused
+from brokers.kit.foreign_row import read_json
 from brokers.kit.whole_file import write_whole
 from brokers.spec import READ_FROM_FILES, SecretRef, SecretSource
 from brokers.versions import across_versions
@@ -149,7 +150,7 @@ def any_of(configuration: Configuration, run: str) -> bool:
     """Whether a standing file of this run exists, named by the journal or not."""
     for path in files(configuration):
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            if json.loads(path.read_bytes()).get("run") == run:
+            if read_json(path.read_bytes()).get("run") == run:
                 return True
     return False
 

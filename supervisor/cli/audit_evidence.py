@@ -33,6 +33,7 @@ from actors.journal.signing_keys import load_or_make, new_key, read_public, writ
 from actors.journal.store import Journal
 from actors.journal.time_stamp import StampError, claimed_time, verified_time
 from actors.names import instrument_name
+from brokers.kit.foreign_row import read_json
 from supervisor.cli.audit_selection import Source, reading
 from supervisor.cli.console import Failure, print_json, say, write_out
 from supervisor.cli.operator_action import journal_action
@@ -87,7 +88,7 @@ def check_proof(file: Path, keys: str, heads: Sequence[Path], roots: Path | None
     """Print what a proof shows to a person who trusts the keys: 0 it holds, 1 it does not, 3 it holds and none of
     ``heads`` is over as many records as one of its own, so that it says nothing of them. Raises :class:`Failure`."""
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = read_json(file.read_bytes())
     except (OSError, ValueError) as error:
         raise Failure(f"{file} cannot be read as a proof: {getattr(error, 'strerror', None) or error}") from None
     trusted = trusted_keys_of(keys)

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from actors.book.legs import impossible
 from actors.reconciliation import own_reports
 from brokers.kit.exact_number import written
+from brokers.kit.foreign_row import OUR_TIME
 from brokers.model import LONG, NET, SHORT, LegScheme, OrderStatus, Side
 from supervisor.config.errors import expected
 
@@ -71,7 +72,10 @@ def _time(value: object) -> datetime:
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(time, datetime) and time.tzinfo is not None:
-            return time.astimezone(UTC)
+            time = time.astimezone(UTC)
+            if time.year in OUR_TIME:
+                return time
+            what += f", from {OUR_TIME[0]} to {OUR_TIME[-1]}"
     except (ValueError, OverflowError):
         pass
     raise expected(what)

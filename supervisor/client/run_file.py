@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.runtime.ray_environment import Address
+from brokers.kit.foreign_row import read_json
 from brokers.kit.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def read(configuration: Configuration) -> RunFile | None:
 def read_from(path: Path) -> RunFile | None:
     """The run file at a path, if there is a readable one."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = read_json(path.read_bytes())
         return RunFile(
             str(said["address"]),
             said["auth_mode"],

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
@@ -33,6 +34,9 @@ class Number:
 
     text: str
 
+
+DEEPEST = 50
+"""How many levels of a file may be inside each other."""
 
 Data = None | bool | str | Number | list["Data"] | dict[str, "Data"]
 
@@ -69,11 +73,30 @@ def scalar(text: str) -> Data:
     return Number(text) if _NUMBER.fullmatch(text) else text
 
 
+class _Composer(Composer):
+    """Gives up at what is nested deeper than any configuration: reading it to its end takes time without bound."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """As ruamel's."""
+        self._depth += 1
+        if self._depth > DEEPEST:
+            mark = self.parser.peek_event().start_mark
+            raise ComposerError(None, None, f"more than {DEEPEST} levels inside each other", mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
 def read(text: str) -> Document:
     """Read one YAML document. Never raises for its content: errors are in ``findings``."""
     document = Document()
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        reader = YAML(typ="safe", pure=True)
+        reader.Composer = _Composer
+        root = reader.compose(text)
     except MarkedYAMLError as error:
         document.findings.append(_syntax(error))
     except ReaderError as error:

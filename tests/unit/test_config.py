@@ -159,6 +159,7 @@ WRONG: dict[str, tuple[str, int, str, str, str]] = {
     "an alias to itself": ("accounts: &a [*a]", 1, "accounts[0]", "an alias", "written out"),
     "a tab": ("accounts:\n\t- name: fx", 2, "", "a tab", "spaces"),
     "a bracket left open": ("accounts: [\nray: {", 2, "", "a syntax error", "YAML"),
+    "lists in lists": ("accounts:\n" + "[" * 60, 2, "", "a syntax error: more than 50 levels", "YAML"),
     "two documents": ("accounts: []\n---\na: 1", 2, "", "a syntax error", "YAML"),
     "a control character": ("accounts:\n  - \x01", 2, "", "the character", "printable"),
     "an empty file": ("", 1, "", "an empty file", "accounts"),

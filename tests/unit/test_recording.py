@@ -149,6 +149,11 @@ def test_an_account_with_all_instruments_takes_any_symbol() -> None:
         ),
         (FILL | {"time": 1767225600}, "line 1: time: found 1767225600, expected an ISO 8601 time"),
         (FILL | {"time": "0001-01-01T00:00:00+14:00"}, "line 1: time: found"),
+        (FILL | {"time": "4052-01-05T09:00:00Z"}, "line 1: time: found"),
+        (
+            ORDER | {"submitted_at": "1767-01-05T09:00:00Z"},
+            'line 1: submitted_at: found "1767-01-05T09:00:00Z", expected an ISO 8601 time with its offset',
+        ),
         (ORDER | {"status": "DONE"}, 'line 1: status: found "DONE", expected one of PENDING_SUBMIT, OPEN'),
         (ORDER | {"client_order_id": None}, "line 1: client_order_id: found neither"),
         (ORDER | {"filled_quantity": "1"}, "line 1: filled_quantity: found an unknown key, expected only broker_"),
