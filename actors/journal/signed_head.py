@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from actors.events import from_iso, to_iso
+from brokers.kit.foreign_row import OUR_TIME
 
 _ED25519: Final = b"\x01"
 _NAME: Final = re.compile(r"[^\s+]+")
@@ -152,7 +153,10 @@ def parse_head(note: str) -> Head:
         origin, size, root, chain, time, end = lines
         if end or chain[:6] != "chain " or time[:5] != "time " or not re.fullmatch(r"0|[1-9]\d*", size):
             raise ValueError
-        return Head(origin, int(size), base64.b64decode(root, validate=True), chain[6:], from_iso(time[5:]))
+        signed_at = from_iso(time[5:])
+        if signed_at.year not in OUR_TIME:
+            raise ValueError
+        return Head(origin, int(size), base64.b64decode(root, validate=True), chain[6:], signed_at)
     except ValueError:
         raise HeadError("it is no head of a journal: origin, size, root, chain and time were expected") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -74,6 +74,13 @@ def test_the_owner_of_a_lock_is_another_process(tmp_path: Path, body: str) -> No
 def test_a_head_that_is_not_text_is_refused_in_text(read: object) -> None:
     with pytest.raises(HeadError, match="it is not text"):
         read("journal\n1\n\n— \ud800 AAAAAAAAAAA=\n")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("time", "whole"), [("2026-01-05T09:00:00.000000Z", True), ("9984-01-05T09:00:00Z", False)])
+def test_a_head_of_no_time_of_ours_is_none(time: str, whole: bool) -> None:
+    note = f"journal\n0\n{'A' * 43}=\nchain {'0' * 64}\ntime {time}\n\n— journal AAAAAAAAAAA=\n"
+    with nullcontext() if whole else pytest.raises(HeadError, match="it is no head of a journal"):
+        assert parse_head(note).size == 0
 
 
 @pytest.mark.parametrize("read_only", [True, False])
