@@ -36,7 +36,7 @@ from brokers.kit.foreign_row import BadAnswer, BadRow
 from brokers.kit.known_names import LookedUpNames
 from brokers.kit.order_lookup import answer_each, is_meant
 from brokers.kit.sdk_call import Answer
-from brokers.kite import decode, gtts, sessions
+from brokers.kite import decode, gtts, joined, sessions
 from brokers.kite.contract_tables import ContractTables, Table, has_expiry
 from brokers.kite.day_lists import Lasting, Morning, Orderbook, without_a_row
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
@@ -146,9 +146,11 @@ class KiteBroker:
         self._clock = clock
         self._include_holdings = include_holdings
         self._wire = Wire(account, api_key, rest_url, timeout_s, backoff_s, requests_per_s, renewal)
+        self._names = Names(instruments)
         self._stream: KiteStream | None = None
         if stream_url is not None or rest_url is None:
-            self._stream = KiteStream(account, api_key, access_token, stream_url, clock, renewal=renewal)
+            named = self._names.shared
+            self._stream = KiteStream(account, api_key, access_token, stream_url, clock, renewal=renewal, named=named)
         self._proven = False
         self._profile: Mapping[str, object] = {}
         self._clock_words: str | None = None
@@ -165,7 +167,6 @@ class KiteBroker:
         self._agreement = Agreement()
         self._triggers: dict[str, str] = {}
         self._triggers_asked: set[str] = set()
-        self._names = Names(instruments)
         self._misnamed = misnamed(instruments)
         well_formed = [name for name in instruments if name not in self._misnamed]
         self._with_expiry = frozenset(filter(has_expiry, well_formed))
@@ -345,6 +346,8 @@ class KiteBroker:
         traded = await self._list("read the trades", lambda kite: kite.trades(), decode.trades, errors)
         if all(isinstance(found, BrokerError) for found in (net, listed, traded)):
             raise errors[0]
+        if not isinstance(held, BrokerError):
+            self._names.learn_shares(held[0].rows.values())
         orders = await self._joined_to_triggers(self._orders_of(listed, requested_at))
         fills = self._fills_of(traded, orders, requested_at)
         looked_at = _looked_at((net, listed, traded), requested_at)
@@ -360,7 +363,9 @@ class KiteBroker:
             positions=positions,
             orders=orders,
             fills=fills,
-            clashes=frozenset() if isinstance(net, BrokerError) else clashes(net[0], fills),
+            clashes=frozenset()
+            if isinstance(net, BrokerError)
+            else clashes(joined.positions(net[0], self._names), fills),
             aside=() if self._include_holdings else found.holdings,
             left_out=found.left_out,
             unread_legs=unread,
@@ -400,8 +405,9 @@ class KiteBroker:
         if doubt is not None:
             return Failed(doubt), Portfolio(())
         trades = fills.rows if isinstance(fills, Complete) else None
-        found = portfolio(net[0], None if isinstance(held, BrokerError) else held[0], self._names, trades)
-        problems = net[0].problems
+        rows_of_net = joined.positions(net[0], self._names)
+        found = portfolio(rows_of_net, None if isinstance(held, BrokerError) else held[0], self._names, trades)
+        problems = rows_of_net.problems
         if not isinstance(held, BrokerError):
             problems = (*problems, *self._of_ours(held[0].problems))
             self._morning.begin_with(_totals(self._books))
@@ -411,7 +417,7 @@ class KiteBroker:
                 *(one for one in doubts if not self._has_expired(one.instrument or "", _told_at(net[1], asked_at))),
             )
             unreadable = {one.instrument for one in problems}
-            shown = {row.instrument for row in net[0].rows.values()}
+            shown = {row.instrument for row in rows_of_net.rows.values()}
             shown |= {row.instrument for row in (*found.rows, *found.holdings)}
             problems = (*problems, *without_a_row(self._books, {*shown, *_named(unreadable)}, day, asked_at))
         elif self._include_holdings:
@@ -433,7 +439,7 @@ class KiteBroker:
     def _orders_of(self, listed: tuple[Listing[OrderRow], Answer] | BrokerError, asked_at: datetime) -> Section[Order]:
         if isinstance(listed, BrokerError):
             return Failed(listed.reason)
-        return self._orders.take(listed[0], _day(listed[1], asked_at), asked_at)
+        return self._orders.take(joined.orders(listed[0], self._names), _day(listed[1], asked_at), asked_at)
 
     async def _joined_to_triggers(self, orders: Section[Order]) -> Section[Order]:
         """The orders, each with its trigger as its parent where a trigger placed it. Triggers are requested when an
@@ -466,8 +472,9 @@ class KiteBroker:
         if doubt is not None:
             return Failed(doubt)
         known = {name: order for order in rows_of(orders) for name in (order.broker_order_id, *order.slices)}
-        rows = [_of_order(fill, known.get(fill.broker_order_id or "")) for fill in traded[0].rows.values()]
-        return section(rows, traded[0].problems)
+        trades = joined.trades(traded[0], self._names)
+        rows = [_of_order(fill, known.get(fill.broker_order_id or "")) for fill in trades.rows.values()]
+        return section(rows, trades.problems)
 
     # -- single orders ---------------------------------------------------------------------------------------------
 
@@ -493,7 +500,7 @@ class KiteBroker:
         requested_at = self._clock()
         answer = await self._read("read the orders", lambda kite: kite.orders())
         self._last_listed_at = _told_at(answer, requested_at)
-        return self._orders.take(decode.orders(answer.payload), self._today, requested_at)
+        return self._orders.take(joined.orders(decode.orders(answer.payload), self._names), self._today, requested_at)
 
     @property
     def _today(self) -> date:
@@ -524,13 +531,15 @@ class KiteBroker:
         answer = await self._read(attempted, lambda kite: kite.order_history(specifier), {NO_SUCH_ORDER})
         if answer.payload is NO_SUCH_ORDER:
             return await self._trigger(order_id, instrument) if _TRIGGER_ID.fullmatch(order_id) else None
-        return self._orders.whole_of(self._orders.later(decode.history(answer.payload, order_id), self._today))
+        row = decode.history(answer.payload, order_id)
+        row = replace(row, order=joined.order(row.order, self._names))
+        return self._orders.whole_of(self._orders.later(row, self._today))
 
     async def _trigger(self, trigger_id: str, instrument: str) -> Order | None:
         """A trigger under its own id, which is how the strategy that recorded it knows it."""
         attempted = f"read trigger {trigger_id} of {instrument}"
         answer = await self._read(attempted, lambda kite: kite.get_gtt(trigger_id), {NO_SUCH_ORDER})
-        return None if answer.payload is NO_SUCH_ORDER else gtts.trigger_row(answer.payload)
+        return None if answer.payload is NO_SUCH_ORDER else joined.order(gtts.trigger_row(answer.payload), self._names)
 
     async def _fills_of_order(self, order: Order) -> tuple[Fill, ...]:
         fills: list[Fill] = []
@@ -551,7 +560,7 @@ class KiteBroker:
         specifier = url_quote(order_id, safe="")
         attempted = f"read the trades of order {order_id} of {order.instrument}"
         answer = await self._read(attempted, lambda kite: kite.order_trades(specifier))
-        listing = decode.trades(answer.payload)
+        listing = joined.trades(decode.trades(answer.payload), self._names)
         if listing.problems:
             raise BadRow(f"a trade of it: {listing.problems[0].text}")
         if any(fill.broker_order_id != order_id for fill in listing.rows.values()):

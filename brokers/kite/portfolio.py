@@ -31,10 +31,25 @@ class Names:
         self._configured = frozenset(configured)
         self._bought: set[str] = set()
         self._of: dict[str, str] = {}
+        self._apart: frozenset[str] = frozenset()
 
     def learn(self, net: Iterable[PositionRow]) -> None:
         """Keep these names: what is bought for delivery is held under the same name tomorrow."""
         self._bought.update(row.instrument for row in net if row.leg in DELIVERED)
+
+    def learn_shares(self, held: Iterable[PositionRow]) -> None:
+        """Keep the symbols that mean one company on one exchange and another one on the other."""
+        isins: dict[str, set[str]] = {}
+        for row in held:
+            if row.isin is not None:
+                isins.setdefault(row.instrument.partition(":")[2], set()).add(row.isin)
+        self._apart |= {symbol for symbol, found in isins.items() if len(found) > 1}
+
+    def shared(self, instrument: str) -> str:
+        """The configured name of a share, where only its name on the other exchange is configured; else its own."""
+        if instrument in self._configured or instrument.partition(":")[2] in self._apart:
+            return instrument
+        return next((name for name in _siblings(instrument) if name in self._configured), instrument)
 
     def traded(self, instrument: str) -> bool:
         """Whether this account trades it, by any of its names."""
@@ -45,6 +60,7 @@ class Names:
         identity = row.isin or row.instrument
         if identity not in self._of:
             own, others = row.instrument, _siblings(row.instrument)
+            others = () if own.partition(":")[2] in self._apart else others
             known = [n for names in (self._configured, self._bought) for n in (own, *others) if n in names]
             self._of[identity] = known[0] if known else own
         return self._of[identity]

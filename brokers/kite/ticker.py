@@ -99,7 +99,7 @@ class KiteStream(EventStream[_Run]):
 
     ``access_token`` is called at every :meth:`start`. ``stream_url`` is the host part, ``None`` for Zerodha's. After a
     lost connection the SDK waits from ``first_retry_s`` on, growing to ``longest_retry_s`` (at least 5). ``renewal``
-    says where a person puts a new token.
+    says where a person puts a new token. ``named`` returns the name under which an instrument is reported.
     """
 
     def __init__(
@@ -115,6 +115,7 @@ class KiteStream(EventStream[_Run]):
         first_retry_s: float = 1.0,
         longest_retry_s: float = 30.0,
         renewal: str = RENEWAL,
+        named: Callable[[str], str] = str,
     ) -> None:
         super().__init__(account, clock, _Run, silence_s)
         self.followed = "ticker"
@@ -124,6 +125,7 @@ class KiteStream(EventStream[_Run]):
         self._url = (stream_url or STREAM_URL).rstrip("/")
         self._connect_timeout_s = connect_timeout_s
         self._renewal = renewal
+        self._named = named
         self._retry_s = (first_retry_s, longest_retry_s)
         self._token = ""
         self._scrubber = Scrubber([api_key])
@@ -182,7 +184,7 @@ class KiteStream(EventStream[_Run]):
 
     def _order(self, run: _Run, data: object) -> None:
         try:
-            instrument = instrument_of(data) if isinstance(data, dict) else None
+            instrument = self._named(instrument_of(data)) if isinstance(data, dict) else None
         except BadRow:
             instrument = None  # not known, so it may be any
         self._tell(run, instrument)

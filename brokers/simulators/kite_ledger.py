@@ -294,7 +294,7 @@ class Ledger:
         self.legs = {key: leg for key, leg in self.legs.items() if leg.instrument != instrument}
 
     def _deliver(self, leg: Leg) -> None:
-        holding = self.holdings.setdefault(leg.instrument, Holding())
+        holding = self._holding(leg)
         if leg.quantity < 0:
             holding.quantity += leg.quantity
             return
@@ -302,8 +302,15 @@ class Ledger:
         holding.price = (before * holding.price + leg.quantity * leg.price) / (before + leg.quantity)
         holding.t1 += leg.quantity
 
+    def _holding(self, leg: Leg) -> Holding:
+        """The holding that a leg is delivered to, or from: shares belong to no exchange."""
+        symbol = leg.instrument.partition(":")[2]
+        alike = [name for name in self.holdings if name.partition(":")[2] == symbol]
+        known = alike[0] if alike and leg.instrument not in self.holdings else leg.instrument
+        return self.holdings.setdefault(known, Holding())
+
     def _finance(self, leg: Leg) -> None:
-        holding = self.holdings.setdefault(leg.instrument, Holding())
+        holding = self._holding(leg)
         total = holding.margin + leg.quantity
         if leg.quantity > 0:
             holding.margin_price = (holding.margin * holding.margin_price + leg.quantity * leg.price) / total

@@ -71,6 +71,13 @@ def test_an_order_placed_anywhere_wakes_its_instrument_and_no_other(sim: KiteSim
         assert stream.last_heard_at is not None
 
 
+def test_an_order_wakes_its_instrument_under_the_name_that_the_adapter_gives_it(sim: KiteSimulator) -> None:
+    with following(sim, named=lambda name: name.replace("BSE:", "NSE:")) as (_, events):
+        heard(events)
+        sim.place_limit("BSE:INFY", Side.BUY, D(5), D(1))
+        assert heard(events) == INFY
+
+
 def test_a_server_that_nobody_vouches_for_is_told_no_token(tmp_path: Path) -> None:
     """The SDK's own connect checks no certificate, and the token is in the first line it sends."""
     context, heard = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), list[bytes]()
