@@ -17,8 +17,8 @@ OnFill = Callable[[StreamedFill], None]
 
 
 @runtime_checkable
-class TellsFills(Protocol):
+class ReportsFills(Protocol):
     """A stream that reports executions."""
 
-    def tell_fills_to(self, on_fill: OnFill | None) -> None:
+    def report_fills_to(self, on_fill: OnFill | None) -> None:
         """Report each execution to ``on_fill`` from the next start on, before the event that it also is."""

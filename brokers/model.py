@@ -153,7 +153,7 @@ class Conventions:
         return client_order_id[: self.client_id_length]
 
     @property
-    def told_legs(self) -> bool:
+    def legs_known_to_broker(self) -> bool:
         """Whether only the broker can say which leg a fill changed: sides do not determine tickets and products."""
         return self.products or self.legs is LegScheme.TICKET
 

@@ -98,7 +98,7 @@ def program_version() -> str:
 
 
 def commit_of(root: Path) -> str | None:
-    """The commit that is checked out in a folder; ``None`` where none can be told."""
+    """The commit that is checked out in a folder; ``None`` where none can be determined."""
     try:
         folder = root / ".git"
         if folder.is_file():  # of a further working tree

@@ -70,14 +70,14 @@ def verified(document: dict[str, Any]) -> bool:
 
 
 def happened(config: Path) -> list[Happening]:
-    """What the journal tells, a line each."""
+    """What the journal records, a line each."""
     summaries = Summaries()
     journal = Journal.open(load(config).journal_url, read_only=True)
     try:
-        told = [summaries.of(record) for record in journal.records()]
+        happenings = [summaries.of(record) for record in journal.records()]
     finally:
         journal.close()
-    return [one for one in told if one is not None]
+    return [one for one in happenings if one is not None]
 
 
 def live_table(document: dict[str, Any], happenings: list[Happening], run: dict[str, Any]) -> str:

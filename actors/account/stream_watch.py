@@ -17,7 +17,7 @@ from loguru import logger
 from actors.events import EventType, Json, Severity
 from actors.runtime.ports import Runtime
 from brokers.errors import BrokerError, with_remedy
-from brokers.executions import TellsFills
+from brokers.executions import ReportsFills
 from brokers.model import StreamedFill
 from brokers.port import Stream, StreamState
 
@@ -25,7 +25,7 @@ LOOK_EVERY_S = 1.0
 START_AGAIN_AFTER_S = 60.0
 """A refused stream needs another session, which a person provides: it is tried with the present one once a minute."""
 
-TOLD_AFTER_S = 20.0
+REPORTED_AFTER_S = 20.0
 """How long a stream may be connecting before that is reported: the longest silence that any stream is allowed. A
 shorter gap was a reconnect, after which everything is checked anyway."""
 
@@ -117,8 +117,8 @@ class StreamWatch:
         def on_fill(executed: StreamedFill) -> None:
             loop.call_soon_threadsafe(self._note_fill, executed)
 
-        if isinstance(stream, TellsFills):
-            stream.tell_fills_to(on_fill)
+        if isinstance(stream, ReportsFills):
+            stream.report_fills_to(on_fill)
         while self._stream is stream:
             state = stream.state
             if state is StreamState.CLOSED or (state is StreamState.REFUSED and self._may_try_again()):
@@ -185,7 +185,7 @@ class StreamWatch:
         """Once for each loss; once more where it turns out that only a person can help."""
         if self._reported is not None:
             return state in _FOR_A_PERSON and self._reported not in _FOR_A_PERSON
-        return state in _AT_ONCE or self._not_started is not None or away_s >= TOLD_AFTER_S
+        return state in _AT_ONCE or self._not_started is not None or away_s >= REPORTED_AFTER_S
 
     def _report_loss(self, state: StreamState, error: str | None) -> None:
         self._reported = state

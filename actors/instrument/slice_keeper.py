@@ -27,7 +27,7 @@ class SliceKeeper:
         self._runtime = runtime
         self._last: str | None = None
         self._seen: tuple[str, int] | None = None
-        self._told = False
+        self._warned = False
 
     async def with_pass(self, grounds: Grounds, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """The events, with the name of the pass that decided them, if it was kept. Call before they are journaled."""
@@ -47,11 +47,11 @@ class SliceKeeper:
                 timeout_s=JOURNAL_TIMEOUT_S,
             )
         except (CallError, JournalError) as error:
-            if not self._told:
+            if not self._warned:
                 logger.warning("{}: what was decided on is not kept: {}", self._name, error)
-            self._told = True
+            self._warned = True
             return events
-        self._told = False
+        self._warned = False
         self._last = found.hash
         self._seen = (grounds.slice.revision, grounds.book.version + len(events))
         return with_key(events, PASS, found.hash)

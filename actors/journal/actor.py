@@ -313,7 +313,7 @@ class Audit:
         if not self._closed and self._error is not None and self._probing is None and self._may_try():
             self._probing = asyncio.create_task(self._probe())
         self._note_head_when_due()
-        self._tell()
+        self._log_state()
         return {
             "pid": os.getpid(),
             "program": PROGRAM.to_json(),
@@ -416,7 +416,7 @@ class Audit:
     def _fails(self, error: JournalError) -> None:
         self._error = error
         self._away_since = self._away_since or self._now()
-        self._tell()
+        self._log_state()
 
     def _works(self) -> None:
         if self._away_since is not None:
@@ -424,7 +424,7 @@ class Audit:
             self._outage = {"since": since, "until": until, "reason": str(self._error)}
         self._error = self._away_since = None
 
-    def _tell(self) -> None:
+    def _log_state(self) -> None:
         """Log its state."""
         stands = (None if self._error is None else self._error.found, self._evidence_error(), self._cautions())
         self._log.write(stands, self._line)
@@ -529,7 +529,7 @@ class Audit:
             self._counts["appended_events"] += last - before
             self._counts["commits"] += 1
             self._last_seq = last
-            self._tell()
+            self._log_state()
             self._wake()
             self._note_head_when_due()
 

@@ -71,7 +71,7 @@ class Evidence:
         self._keeper: HeadKeeper | None = None
         self._tried_at: float | None = None
         self._away: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._no_time = asyncio.Event()
 
@@ -100,7 +100,7 @@ class Evidence:
         keeper.begin()
         self._keeper = keeper
         if keeper.error is not None:
-            self._tell("key", keeper.error)
+            self._warn_once("key", keeper.error)
         if keeper.caution is not None:
             logger.warning("{}", keeper.caution)
 
@@ -118,7 +118,7 @@ class Evidence:
         try:
             await self._sign(keeper, write)
         except JournalError as error:
-            self._tell("journal", str(error))
+            self._warn_once("journal", str(error))
             return
         beside = {place: self._give(keeper, place, write, publish) for place in self._settings.places}
         beside["time stamp"] = self._stamp(keeper, write, publish)
@@ -144,7 +144,7 @@ class Evidence:
         try:
             await work
         except JournalError as error:
-            self._tell("journal", str(error))
+            self._warn_once("journal", str(error))
 
     async def end(self, write: RunBlocking, publish: RunBlocking) -> None:
         """The same for the last time, due or not; places that do not answer are not waited for long."""
@@ -171,7 +171,7 @@ class Evidence:
                 await publish(lambda heads=heads: deliver(place, heads))  # type: ignore[misc]  # the heads of this turn
             except PlaceAway as error:
                 self._away[place] = str(error)
-                self._tell(place, str(error))
+                self._warn_once(place, str(error))
                 return
             await write(lambda last=heads[-1]: keeper.mark_delivered(place, last))  # type: ignore[misc]  # as above
             self._well(place)
@@ -192,16 +192,16 @@ class Evidence:
             stamp = await publish(ask)
         except StampError as error:
             self._away["time stamp"] = str(error)
-            self._tell("time stamp", str(error))
+            self._warn_once("time stamp", str(error))
             return
         await write(lambda: keeper.stamped(head, stamp))
         self._well("time stamp")
 
-    def _tell(self, what: str, found: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
+    def _warn_once(self, what: str, found: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
             logger.warning("{}. It is tried again", found.rstrip("."))
 
     def _well(self, what: str) -> None:
         self._away.pop(what, None)
-        self._told.discard(what)
+        self._warned.discard(what)

@@ -79,7 +79,7 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server said of itself. ``identity`` is ``None`` where it does not tell (some that are rented do not).
+    """What a server said of itself. ``identity`` is ``None`` where it does not say (some that are rented do not).
     ``cautions`` are sentences about what it does not promise."""
 
     standby: bool
@@ -219,4 +219,4 @@ REMEDIES: Final = {
 DAMAGED: Final = frozenset({"42P01", "42703", "XX001", "XX002"})
 """A table or a column that was there is gone, or what the server reads is damaged."""
 IN_WORDS: Final = {"too many clients": "53300", "remaining connection slots": "53300"}
-"""While it connects, the driver tells no SQLSTATE."""
+"""While it connects, the driver reports no SQLSTATE."""

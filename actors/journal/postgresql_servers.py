@@ -57,8 +57,9 @@ class Servers:
     def connect(
         self, attempted: str, seen: ServerSeen | None, prepare: Callable[[Connection, bool], None]
     ) -> Connection:
-        """A connection to the primary that ``prepare`` accepts; it raises ``JournalError`` where it does not. It is
-        told whether missing records are a reason to: not to a reader that found no better server, and shows it."""
+        """A connection to the primary that ``prepare`` accepts; it raises ``JournalError`` where it does not. Its
+        second argument says whether missing records are a reason to: not for a reader that found no better server, and
+        shows it."""
         problems: list[tuple[str, JournalError]] = []
         reached = self._reach(attempted, problems)
         # By timeline, and else in the order of the URL.

@@ -443,8 +443,8 @@ def in_our_words(error: DBAPIError | sqlite3.Error, attempted: str) -> JournalEr
 
 def _state_of(error: BaseException | None, found: str) -> str:
     """The SQLSTATE of a server's error; empty where there is none."""
-    told = getattr(error, "sqlstate", None)
-    return str(told) if told else next((state for words, state in IN_WORDS.items() if words in found), "")
+    sqlstate = getattr(error, "sqlstate", None)
+    return str(sqlstate) if sqlstate else next((state for words, state in IN_WORDS.items() if words in found), "")
 
 
 def corrupt(attempted: str, found: str) -> JournalCorrupt:

@@ -364,7 +364,7 @@ def _fill_event(book: Book, report: FillReport, conventions: Conventions, now: d
     booked = book_fill(book, fill, order, conventions, strategy=report.strategy)
     leg = report.leg or (order.leg if order is not None else None)
     opens = any(name not in book.legs for name, _ in booked.legs)
-    if leg is None and conventions.told_legs and booked.counted and (book.baseline is not None or opens):
+    if leg is None and conventions.legs_known_to_broker and booked.counted and (book.baseline is not None or opens):
         booked = replace(booked, legs=(), pending=True)
     booked = with_closed(book, booked)
     return _event(book, EventType.FILL_RECORDED, payloads.booked_fill_to(booked), fill.key, now)

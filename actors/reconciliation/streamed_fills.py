@@ -65,7 +65,7 @@ def _leg_is_known(work: ReconciliationPass, fill: Fill) -> bool:
     fill."""
     if work.book.believed:
         return False
-    return fill.leg is not None or fill.position_id is not None or not work.slice.conventions.told_legs
+    return fill.leg is not None or fill.position_id is not None or not work.slice.conventions.legs_known_to_broker
 
 
 def _order_is_known(work: ReconciliationPass, fill: Fill, rows: dict[str, Order]) -> bool:

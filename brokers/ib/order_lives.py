@@ -153,7 +153,7 @@ class Lives:
         return None if hours is None else _on_day(hours, terms.good_till, regular=regular)
 
     def expiring(self, contracts: Iterable[Contract], now: BrokerTime) -> list[int]:
-        """The contracts whose hours have to be requested, because their last day is within what TWS tells ahead."""
+        """The contracts whose hours have to be requested, because their last day is within what TWS reports ahead."""
         days = (now - _ANYWHERE).date(), (now + _KNOWN_AHEAD).date()
         wanted = {one.con_id: one.expiry for one in contracts if one.expiry is not None and one.con_id}
         return [
@@ -163,13 +163,13 @@ class Lives:
         ]
 
     def last_moment(self, con_id: int, last_day: date) -> BrokerTime | None:
-        """When a contract is traded for the last time, by its last trading day; ``None`` where its hours do not tell. A
+        """When a contract is traded for the last time, by its last trading day; ``None`` where its hours do not say. A
         moment that was determined stays, as TWS soon names later days alone."""
         known = self._last_moments.get((con_id, last_day))
         hours = self._hours.get(con_id)
-        told = hours.last_of(last_day) if hours is not None else None
-        if told is not None and told != known:
-            self._last_moments[(con_id, last_day)] = known = told
+        moment = hours.last_of(last_day) if hours is not None else None
+        if moment is not None and moment != known:
+            self._last_moments[(con_id, last_day)] = known = moment
             while len(self._last_moments) > _MOMENTS_KEPT:
                 del self._last_moments[next(iter(self._last_moments))]
         return known

@@ -294,7 +294,7 @@ class Reader:
         lists = replace(rest, requested_at=requested_at, positions=held)
         await self._ask_magnifiers(lists, ends_at)
         await self._ask_hours(lists, ends_at)
-        if not lists.tell_anything():
+        if not lists.any_known():
             remedy = "The account counts as unverified; it is requested again by itself"
             raise Unreachable("read the account", self._account, str(lists.positions), remedy)
         return self._decoded(lists)

@@ -50,7 +50,7 @@ class Lists:
         """TWS's time just before the first list was requested, in whole seconds."""
         return BrokerTime.fromtimestamp(self.server_s, UTC)
 
-    def tell_anything(self) -> bool:
+    def any_known(self) -> bool:
         """Whether some section is known at least in part."""
         return any(isinstance(read, Read) for read in (self.positions, self.working, self.executions))
 

@@ -76,7 +76,7 @@ class IbStream:
         """Our time when TWS last sent anything."""
         return self._broker.last_heard_at
 
-    def tell_fills_to(self, on_fill: OnFill | None) -> None:
+    def report_fills_to(self, on_fill: OnFill | None) -> None:
         """Report each execution to ``on_fill``; see :mod:`brokers.executions`. TWS pushes those of this client's
         orders, and to its master client those of all orders."""
         self._on_fill = on_fill

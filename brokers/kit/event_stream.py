@@ -2,9 +2,9 @@
 
 What an adapter adds (:class:`EventStream`): ``_begin`` opens the broker's stream and returns at once, ``_end`` closes
 it; ``_take_credentials`` fetches the present ones. In its own thread the adapter calls ``_hear`` for every sign of
-life, ``_stand`` for a change of state, ``_tell_fill`` to report a whole execution, and ``_tell`` to report an event of
-an instrument. Each start has a :class:`Run` of its own: once closed or replaced it is ``gone``, and any later report of
-its threads is ignored.
+life, ``_stand`` for a change of state, ``_report_fill`` to report a whole execution, and ``_report`` to report an event
+of an instrument. Each start has a :class:`Run` of its own: once closed or replaced it is ``gone``, and any later report
+of its threads is ignored.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class EventStream(Generic[RunT]):
         self._take_credentials()
         self._replace(self._new_run(on_event))
 
-    def tell_fills_to(self, on_fill: OnFill | None) -> None:
+    def report_fills_to(self, on_fill: OnFill | None) -> None:
         """Report each execution to ``on_fill``, where this broker's events carry it; see :mod:`brokers.executions`."""
         self._on_fill = on_fill
 
@@ -154,11 +154,11 @@ class EventStream(Generic[RunT]):
         """Keep the state, and set ``what`` as the error."""
         self._stand(run, self._state, what)
 
-    def _tell(self, run: RunT, instrument: str | None) -> None:
+    def _report(self, run: RunT, instrument: str | None) -> None:
         """Report an event of an instrument, or of any with ``None``."""
         self._call(run, partial(run.on_event, instrument))
 
-    def _tell_fill(self, run: RunT, executed: StreamedFill) -> None:
+    def _report_fill(self, run: RunT, executed: StreamedFill) -> None:
         """Report an execution to ``on_fill``."""
         if self._on_fill is not None:
             self._call(run, partial(self._on_fill, executed))

@@ -206,7 +206,7 @@ class KiteBroker:
         ahead = None if answer.date is None else ahead_of_ours(answer.date, self._clock())
         self._clock_words = clock_words(ahead, "IST")
         self._proven, self._refusal = True, None
-        self._contracts.seek(self._with_expiry, _told_at(answer, self._clock()))
+        self._contracts.seek(self._with_expiry, _time_of(answer, self._clock()))
 
     def _check_user(self, attempted: str, profile: object) -> None:
         found = profile.get("user_id") if isinstance(profile, dict) else None
@@ -309,7 +309,7 @@ class KiteBroker:
         answer = await self._read(attempted, lambda kite: kite.instruments(exchange), {TABLE})
         if not isinstance(answer.payload, bytes):
             raise BadAnswer("what is no table of instruments")
-        return Table(answer.payload, _told_at(answer, requested_at))
+        return Table(answer.payload, _time_of(answer, requested_at))
 
     def _contract_facts(self, reading: _Reading) -> dict[str, ContractFacts]:
         """When each contract ends that is configured, shown or held in a book. Starts reading the tables it lacks."""
@@ -414,7 +414,7 @@ class KiteBroker:
             doubts = self._morning.doubts((*found.rows, *found.holdings), trades, day, asked_at)
             problems = (
                 *problems,
-                *(one for one in doubts if not self._has_expired(one.instrument or "", _told_at(net[1], asked_at))),
+                *(one for one in doubts if not self._has_expired(one.instrument or "", _time_of(net[1], asked_at))),
             )
             unreadable = {one.instrument for one in problems}
             shown = {row.instrument for row in rows_of_net.rows.values()}
@@ -499,7 +499,7 @@ class KiteBroker:
             await self.connect()
         requested_at = self._clock()
         answer = await self._read("read the orders", lambda kite: kite.orders())
-        self._last_listed_at = _told_at(answer, requested_at)
+        self._last_listed_at = _time_of(answer, requested_at)
         return self._orders.take(joined.orders(decode.orders(answer.payload), self._names), self._today, requested_at)
 
     @property
@@ -565,7 +565,7 @@ class KiteBroker:
             raise BadRow(f"a trade of it: {listing.problems[0].text}")
         if any(fill.broker_order_id != order_id for fill in listing.rows.values()):
             raise BadRow("trades of another order")
-        return _told_at(answer, self._clock()), [_of_order(fill, order) for fill in listing.rows.values()]
+        return _time_of(answer, self._clock()), [_of_order(fill, order) for fill in listing.rows.values()]
 
     def _listed_at(self, order: Order) -> BrokerTime | None:
         """By when the trades of an order that has ended are listed, if ever; ``None`` where its last change is not
@@ -671,10 +671,10 @@ def _looked_at(found: Iterable[tuple[object, Answer] | BrokerError], asked_at: d
 
 def _day(answer: Answer, asked_at: datetime) -> date:
     """The trading day, by the broker's clock."""
-    return _told_at(answer, asked_at).astimezone(IST).date()
+    return _time_of(answer, asked_at).astimezone(IST).date()
 
 
-def _told_at(answer: Answer, asked_at: datetime) -> BrokerTime:
+def _time_of(answer: Answer, asked_at: datetime) -> BrokerTime:
     """The broker's time of an answer; ours if it states none."""
     return answer.date or broker_time(asked_at)
 

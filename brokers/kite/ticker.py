@@ -172,7 +172,7 @@ class KiteStream(EventStream[_Run]):
             self._hear()
             if not run.was_silent:  # else it first has to send something
                 self._stand(run, StreamState.LIVE)
-            self._tell(run, None)
+            self._report(run, None)
 
     def _received(self, run: _Run) -> None:
         if run.gone:
@@ -187,7 +187,7 @@ class KiteStream(EventStream[_Run]):
             instrument = self._named(instrument_of(data)) if isinstance(data, dict) else None
         except BadRow:
             instrument = None  # not known, so it may be any
-        self._tell(run, instrument)
+        self._report(run, instrument)
 
     def _complained(self, run: _Run, code: int | None, reason: str) -> None:
         if not run.gone and code == 0:  # a frame of type error, on a connection that stays

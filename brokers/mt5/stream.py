@@ -196,7 +196,7 @@ class Mt5Stream(EventStream[_Run]):
         if subscription.events in ready:
             woke += self._events(run, subscription)
         for symbol in (None,) if None in woke else dict.fromkeys(woke):
-            self._tell(run, symbol)
+            self._report(run, symbol)
         if self._state is StreamState.CONNECTING and self._patience_ms(subscription) == 0:
             if self._error is None:
                 self._say(run, self._unreached())
@@ -265,7 +265,7 @@ class Mt5Stream(EventStream[_Run]):
             self._say(run, None)
         executed, symbol = self._read(event), event.get("symbol")
         if executed is not None:
-            self._tell_fill(run, executed)
+            self._report_fill(run, executed)
         return symbol if isinstance(symbol, str) and symbol not in ("", "*") else None
 
 

@@ -274,9 +274,9 @@ class OandaStream(EventStream[_Run]):
             connection.note(line)
             executed = execution(line, connection.created, self._account_id)
             if executed is not None:
-                self._tell_fill(run, executed)
+                self._report_fill(run, executed)
             for instrument in woken:
-                self._tell(run, instrument)
+                self._report(run, instrument)
 
     def _watch(self, run: _Run) -> None:
         """Cut a silent connection, as often as it takes."""

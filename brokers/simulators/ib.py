@@ -312,7 +312,7 @@ class IbSimulator:
         """Send an error or a message to every client."""
         self._broadcast(lambda client: [ib_wire.notice(request_id, code, words, client.version)])
 
-    def tell(self, row: Row) -> None:
+    def send_row(self, row: Row) -> None:
         """Send any row to every client."""
         self._broadcast(lambda _: [row])
 

@@ -70,7 +70,7 @@ class KiteSimulator:
         self.ticker.close()
 
     def _publish(self, order: Order) -> None:
-        self.ticker.tell({"type": "order", "data": {"user_id": self._rest.user_id, **order_json(order)}})
+        self.ticker.send({"type": "order", "data": {"user_id": self._rest.user_id, **order_json(order)}})
 
     # -- the session -----------------------------------------------------------------------------------------------
 
@@ -177,15 +177,15 @@ class KiteSimulator:
         *,
         iceberg: bool = False,
         product: str | None = None,
-        told: bool = True,
+        linked: bool = True,
     ) -> tuple[str, ...]:
         """Place one order in several, of these quantities; returns the ids of those that are placed. The next leg of an
-        iceberg is placed when the one before it is filled. Unless ``told``, only the tag shows that they belong
+        iceberg is placed when the one before it is filled. Unless ``linked``, only the tag shows that they belong
         together."""
         with self._lock:
             first = self._ledger.place(instrument, side, quantities[0], price, client_order_id, product)
             parts = self._ledger.sliced(first, list(quantities), iceberg=iceberg)
-            for part in parts if not told else ():
+            for part in parts if not linked else ():
                 part.tags = []
             return tuple(part.id for part in parts)
 

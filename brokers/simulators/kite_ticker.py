@@ -55,7 +55,7 @@ class TickerServer:
         """How many connections are open."""
         return len(self._sockets)
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Send a JSON frame to every connection. It is sent when this returns."""
         if self._thread is not None and not self.mute:
             self._in_loop(self._send(json.dumps(message)))

@@ -90,7 +90,7 @@ class Mt5Simulator:
 
     Every change of an order, a deal or a position is published from ``events`` at once, at :attr:`events_endpoint`.
     Unexplained changes (``set_position``, ``forget_order``) are published too, unless ``silent_drift``. ``load`` and
-    prices are not. With ``tells_rows`` a deal is published with its row and its order's row. ``events_port`` is any
+    prices are not. With ``publishes_rows`` a deal is published with its row and its order's row. ``events_port`` is any
     free one for 0, and the same after a restart.
     """
 
@@ -129,7 +129,7 @@ class Mt5Simulator:
         self._deals_ahead_s = 0
         self._terse: dict[str, object] | None = None
         self._server: Router | None = None
-        self.tells_rows = not base_only
+        self.publishes_rows = not base_only
         for instrument in instruments:
             self.price(instrument)
 
@@ -215,7 +215,7 @@ class Mt5Simulator:
         with self._lock:
             order = self._resting(order_id)
             order.state, order.time_done_s = _STATES[how], self._now_s()
-            self.events.tell("order", order.symbol, order.ticket)
+            self.events.publish("order", order.symbol, order.ticket)
             self._trim()
 
     def forget_order(self, order_id: str) -> None:
@@ -259,7 +259,7 @@ class Mt5Simulator:
         with self._lock:
             held = self._holdings[int(leg)]
             held.renamed = self._ticket()
-            self.events.tell("position", held.symbol, held.renamed)
+            self.events.publish("position", held.symbol, held.renamed)
             return str(held.renamed)
 
     def close_by(self, leg: str, opposite: str) -> str:
@@ -311,7 +311,7 @@ class Mt5Simulator:
             made = _Deal(ticket or self._ticket(), 0, 0, symbol, str(kind), "in", Decimal(0), Decimal(0), at)
             self._deals.append(made)
 
-    def tell_beside(self, **fields: object) -> None:
+    def add_to_replies(self, **fields: object) -> None:
         """Add these fields to every reply (``last_error``, ``connected``, ``retcode``); called without any, stop."""
         with self._lock:
             self._beside = dict(fields)
@@ -406,7 +406,7 @@ class Mt5Simulator:
             self._ticket(), symbol, kind, "PLACED", quantity, quantity, price, self._now_s(), 0, (comment or "")[:31], 0
         )
         self._orders[order.ticket] = order
-        self.events.tell("order", symbol, order.ticket)
+        self.events.publish("order", symbol, order.ticket)
         self._trim()
         return order
 
@@ -439,9 +439,9 @@ class Mt5Simulator:
             self._now_s(),
         )
         self._deals.append(deal)
-        self.events.tell("order", order.symbol, order.ticket)
+        self.events.publish("order", order.symbol, order.ticket)
         self._publish_deal(deal)
-        self.events.tell("position", order.symbol, held.ticket)
+        self.events.publish("position", order.symbol, held.ticket)
         self._trim()
         return str(deal.ticket)
 
@@ -454,16 +454,16 @@ class Mt5Simulator:
 
     def _publish_deal(self, deal: _Deal) -> None:
         more: Json = {}
-        if self.tells_rows:
+        if self.publishes_rows:
             more = {"login": self.login, "deal": _deal_row(deal) | {"time": deal.time_s + self._deals_ahead_s}}
             order = self._orders.get(deal.order)
             if order is not None:
                 more["order"] = _order_row(order)
-        self.events.tell("deal", deal.symbol, deal.ticket, **more)
+        self.events.publish("deal", deal.symbol, deal.ticket, **more)
 
     def _publish_drift(self, event: str, symbol: str, ticket: int) -> None:
         if not self._silent_drift:
-            self.events.tell(event, symbol, ticket)
+            self.events.publish(event, symbol, ticket)
 
     def _trim(self) -> None:
         ended = [order.ticket for order in self._orders.values() if order.time_done_s]

@@ -76,7 +76,7 @@ class Publisher:
             if context is not None:
                 context.destroy(linger=0)
 
-    def tell(self, event: str, symbol: str, ticket: int, **more: object) -> None:
+    def publish(self, event: str, symbol: str, ticket: int, **more: object) -> None:
         """Publish one event, with ``more`` keys."""
         self.say(json.dumps({"event": event, "symbol": symbol, "ticket": ticket, **more}, default=float).encode())
 

@@ -87,7 +87,7 @@ def said_of(who: Who) -> dict[str, Json]:
             return {"program": program_version()}
 
 
-def told_by(who: Who) -> dict[str, Json] | None:
+def sender_keys(who: Who) -> dict[str, Json] | None:
     """The payload keys that name the sender of a report; ``None`` where it is unknown. The strategy is left out, since
     a report names its own."""
     if who is None:

@@ -29,7 +29,7 @@ from actors.reconciliation.own_reports import Report, UnfitReports
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import CallError, LocalRuntime
 from brokers.registry import PAPER
-from supervisor.changes.asking import asked, said_of, told_by
+from supervisor.changes.asking import asked, said_of, sender_keys
 from supervisor.config.models import Configuration
 from supervisor.supervision import specs
 from supervisor.supervision.books import known_to_be_held
@@ -105,7 +105,7 @@ async def record(
     unfit; then none was recorded."""
     async with house(configuration) as runtime, _venue(configuration, account, runtime):
         actors = [Instrument(*specs.instrument_actor(configuration, account, name, runtime)) for name in reports]
-        by = told_by(asked())
+        by = sender_keys(asked())
         unfit = [
             (name, place, words)
             for actor, name in zip(actors, reports, strict=True)

@@ -20,7 +20,7 @@ from supervisor.client.processes import find
 from supervisor.config.errors import ConfigurationError
 from supervisor.errors import NotRunning
 from supervisor.presentation.json_contract import EXIT_BREAK_OPEN, EXIT_OK, EXIT_UNVERIFIED
-from supervisor.presentation.report import DISCREPANCIES, PROOF_HOLDS, TOLD_OF, Report
+from supervisor.presentation.report import DISCREPANCIES, PROOF_HOLDS, REPORTED_TYPES, Report
 from supervisor.presentation.report_html import page
 
 _ALL = 10**9
@@ -93,7 +93,7 @@ def _made(of: Source, begin: datetime, end: datetime, *, verify: bool) -> dict[s
         before = begin - PROOF_HOLDS
         for record in journal.records(types=(EventType.RECONCILED,), since=before, until=begin, order="oldest"):
             made.take(record)
-        for record in journal.records(types=TOLD_OF, since=begin, until=end, order="oldest", limit=_ALL):
+        for record in journal.records(types=REPORTED_TYPES, since=begin, until=end, order="oldest", limit=_ALL):
             made.take(record)
         for record in journal.records(types=DISCREPANCIES, since=end, order="oldest", limit=_ALL):
             made.take_later(record)

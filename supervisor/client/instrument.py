@@ -23,7 +23,7 @@ from actors.reconciliation.own_reports import FillReport as OurFill
 from actors.reconciliation.own_reports import Report
 from actors.runtime.ports import CallError
 from brokers.model import LegScheme, OrderStatus, Side
-from supervisor.changes.asking import asked, said_of, told_by
+from supervisor.changes.asking import asked, said_of, sender_keys
 from supervisor.client import arguments
 from supervisor.client.answers import Check, FeatureReport, Recorded, TradingAllowed
 from supervisor.client.arguments import count, identity, seconds, word
@@ -267,7 +267,7 @@ class AsyncInstrument:
         strategy = self._connection.place.strategy
         if report.strategy is None and strategy is not None:
             report = replace(report, strategy=strategy)
-        key, by = _key(report), told_by(asked())
+        key, by = _key(report), sender_keys(asked())
         try:
             new = await call_with_retry(self._port(), named.name, "record", (report,), by, timeout_s=TIMEOUT_S)
         except ValueError as error:

@@ -5,7 +5,7 @@ outlive its supervisor.
 
 The laws of this module: Ray is set to wait for ever instead; a cluster that has gone is noticed within seconds, every
 later call fails at once with an error that says so, and Ray is left as soon as no call is running; then whoever joined
-is told, so that it can look for a new one. A connection that the program made itself is never ended here.
+is notified, so that it can look for a new one. A connection that the program made itself is never ended here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Link:
         self._gone = False
         self._left = False
         self._lock = threading.Lock()
-        self._told: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[], None]] = []
         self._ended = threading.Event()
         self._done = threading.Event()
         threading.Thread(target=self._watch, name="supervisor-link", daemon=True).start()
@@ -67,19 +67,19 @@ class Link:
         with self._lock:
             self._users += 1
 
-    def when_gone(self, tell: Callable[[], None]) -> None:
+    def when_gone(self, listener: Callable[[], None]) -> None:
         """Call this, from a thread of the link's, when the cluster has gone and this process leaves it; at once where
         it has gone already."""
         with self._lock:
             gone = self._gone
-            self._told.append(tell)
+            self._listeners.append(listener)
         if gone and self._ours:
-            tell()
+            listener()
 
-    def forget(self, tell: Callable[[], None]) -> None:
+    def forget(self, listener: Callable[[], None]) -> None:
         """Call this no more."""
         with self._lock:
-            self._told = [one for one in self._told if one != tell]
+            self._listeners = [one for one in self._listeners if one != listener]
 
     def leave(self) -> None:
         """One handle less; the last one ends the connection, if it is ours."""
@@ -130,10 +130,10 @@ class Link:
                 logger.warning("the Ray cluster at {} has ended, and the supervisor with it", self.gcs)
                 with self._lock:
                     self._gone = True
-                    told = tuple(self._told) if self._ours else ()
+                    listeners = tuple(self._listeners) if self._ours else ()
                 self._leave()
-                for tell in told:
-                    tell()
+                for listener in listeners:
+                    listener()
                 return
 
     def _leave(self) -> None:

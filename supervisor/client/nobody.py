@@ -29,7 +29,7 @@ _SQLITE, _DEFAULT_URL = "sqlite:///", "sqlite:///var/journal.db"
 
 
 def nobody(config: str | os.PathLike[str] | None, address: str | None, timeout_s: float) -> NotRunning | None:
-    """Why no supervisor answers there; ``None`` where one may, or where more than this is needed to tell."""
+    """Why no supervisor answers there; ``None`` where one may, or where more than this is needed to know."""
     if "ray" in sys.modules:
         return None  # this process may be connected to its cluster
     remedy = REMEDY.format(config or DEFAULT_CONFIG) if address is None else REMEDY_OF_ADDRESS

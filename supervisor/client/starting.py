@@ -39,9 +39,9 @@ def start(
         raise NotStarted(f"the supervisor of {config} was not up within {timeout_s:g} s: see its log") from None
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()]
-        words = "\n".join(said[-_LINES_TOLD:]) or f"it ended with status {done.returncode}"
+        words = "\n".join(said[-_LINES_SHOWN:]) or f"it ended with status {done.returncode}"
         raise NotStarted(f"the supervisor of {config} did not start: {words}")
     return connect(config, strategy=strategy)
 
 
-_LINES_TOLD = 20
+_LINES_SHOWN = 20

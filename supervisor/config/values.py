@@ -40,8 +40,8 @@ class Model(BaseModel):
             raise Unreadable(type(self).__name__, name)
         values = {name: value for name, value in given.items() if name in known}
         values |= {name: one.get_default(call_default_factory=True) for name, one in new.items()}
-        told = set(state.get("__pydantic_fields_set__") or ()) & set(known)
-        super().__setstate__({**state, "__dict__": values, "__pydantic_fields_set__": told})
+        fields_set = set(state.get("__pydantic_fields_set__") or ()) & set(known)
+        super().__setstate__({**state, "__dict__": values, "__pydantic_fields_set__": fields_set})
 
 
 def file_path(what: str) -> BeforeValidator:

@@ -28,7 +28,7 @@ COMPLETE = Completeness.COMPLETE.value
 PROOF_HOLDS = timedelta(minutes=15)
 """Proofs are journaled at most every five minutes. A book whose last one is older counts as not verified since then."""
 
-TOLD_OF = (
+REPORTED_TYPES = (
     EventType.RECONCILED,
     EventType.RECONCILIATION_DISCREPANCY,
     EventType.DISCREPANCY_RESOLVED,
@@ -83,7 +83,7 @@ class _Break:
 
 
 class Report:
-    """A report in the making: :meth:`take` every record of ``TOLD_OF`` of the period, oldest first."""
+    """A report in the making: :meth:`take` every record of ``REPORTED_TYPES`` of the period, oldest first."""
 
     def __init__(self, since: datetime, until: datetime) -> None:
         self._since, self._until = since, until

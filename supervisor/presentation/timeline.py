@@ -122,7 +122,7 @@ def drawing(line: Line, until: datetime) -> str:
         path += "".join(f"H{x(at):.1f}V{y(quantity):.1f}" for at, quantity, _ in line.believed[1:])
         parts.append(f'<path class="believed" d="{path}H{_WIDTH - 10}"/>')
     parts += [
-        f'<circle class="told" cx="{x(at):.1f}" cy="{y(quantity):.1f}" r="5">'
+        f'<circle class="reported" cx="{x(at):.1f}" cy="{y(quantity):.1f}" r="5">'
         f"{_title('broker reported', at, quantity, seq)}</circle>"
         for at, quantity, seq in line.reported
     ]

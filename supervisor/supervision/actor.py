@@ -39,7 +39,7 @@ from brokers.port import StreamState
 from brokers.registry import open_broker
 from brokers.versions import PROGRAM, Program
 from supervisor.changes.applied_configuration import AppliedConfiguration, Run
-from supervisor.changes.asking import Who, said_of, told_by
+from supervisor.changes.asking import Who, said_of, sender_keys
 from supervisor.changes.diff import Effects
 from supervisor.changes.requests import Change, ChangeRefused
 from supervisor.changes.transaction import Changed, ConfigurationTransaction, words_of
@@ -268,7 +268,7 @@ class Supervisor:
         for symbol, of_symbol in reports.items():
             name = instrument_name(account, symbol)
             newly_recorded += await self._runtime.call(
-                name, "record", tuple(of_symbol), told_by(by), timeout_s=RECORD_TIMEOUT_S
+                name, "record", tuple(of_symbol), sender_keys(by), timeout_s=RECORD_TIMEOUT_S
             )
         return newly_recorded
 

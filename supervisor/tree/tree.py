@@ -108,7 +108,7 @@ from supervisor.tree.story import Children, Step
 
 _ON_THE_JOURNAL_ALONE = frozenset({Kind.ACCOUNT, Kind.SINK, Kind.ALERTS})
 """The kinds that depend on the audit actor alone."""
-_TELL_OF_OTHERS = frozenset({Kind.SINK, Kind.ALERTS})
+_READ_WHAT_OTHERS_WRITE = frozenset({Kind.SINK, Kind.ALERTS})
 _GO_ELSEWHERE = frozenset({Kind.ACCOUNT, Kind.INSTRUMENT})
 """Who leaves a node that is being drained: those of the house are where the journal is."""
 
@@ -653,7 +653,7 @@ class Tree:
             other.kind > key.kind and isinstance(child.state, LIVING)
             for other, child in self._children.items()
             if key.kind is Kind.AUDIT or other.account == key.account
-        ) and not (key.kind in _TELL_OF_OTHERS and self._others_are_ending())
+        ) and not (key.kind in _READ_WHAT_OTHERS_WRITE and self._others_are_ending())
 
     def _others_are_ending(self) -> bool:
         """Whether accounts or instruments are ending: sinks and alerts still have to read what they write."""

@@ -57,7 +57,7 @@ async def test_two_rows_gone_at_once_are_stale_data_where_the_broker_has_no_othe
     with one_look(kind, tmp_path) as place:
         before = await adopted(place, 2)
         if kind == "mt5":
-            place.simulator.tell_beside(margin=None)
+            place.simulator.add_to_replies(margin=None)
         place.simulator.faults.add(Fault.EMPTY, times=1000, match=place.kind.positions)
         _, reports = await place.look()
         assert held(reports) == before
@@ -97,7 +97,7 @@ async def test_rows_gone_at_once_with_a_fill_that_says_why_are_closed_by_it(kind
 async def test_a_person_who_says_that_nothing_is_held_is_believed(tmp_path: Path) -> None:
     with one_look("mt5", tmp_path) as place:
         before = await adopted(place, 2)
-        place.simulator.tell_beside(margin=None)
+        place.simulator.add_to_replies(margin=None)
         emptied(place)
         _, reports = await place.look()
         assert held(reports) == before

@@ -29,7 +29,7 @@ class Followed(EventStream[Run]):
     def says(self, run: Run, instrument: str | None) -> None:
         self._hear()
         self._stand(run, StreamState.LIVE)
-        self._tell(run, instrument)
+        self._report(run, instrument)
 
     def breaks(self, run: Run, why: str) -> None:
         self._stand(run, StreamState.CONNECTING, why)

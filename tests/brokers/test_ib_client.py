@@ -400,8 +400,8 @@ async def test_a_conversion_of_currencies_is_explained_without_a_position_and_is
     [
         lambda tws, order: tws.set_position("AAPL", "net", D(9), D(1)),
         lambda tws, order: tws.set_position("MSFT", "net", D(0), D(0)),
-        lambda tws, order: tws.tell(["61", "3", "DU1", *tws.contract("MSFT").fields(), "", "1"]),
-        lambda tws, order: tws.tell(["garbage"]),
+        lambda tws, order: tws.send_row(["61", "3", "DU1", *tws.contract("MSFT").fields(), "", "1"]),
+        lambda tws, order: tws.send_row(["garbage"]),
         lambda tws, order: tws.forget_order(order),
         lambda tws, order: tws.close_by_hand("MSFT"),
         lambda tws, order: tws.drop(),

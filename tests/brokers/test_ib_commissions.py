@@ -102,7 +102,7 @@ async def test_it_is_given_though_the_execution_is_of_a_day_that_has_ended(read_
                 cursor = (await broker.snapshot(cursor)).fills_cursor or 0
                 cursor = (await broker.snapshot(cursor)).fills_cursor or 0
             events.clear()
-            tws.tell(ib_wire.commission(fill.fill_id, COMMISSION))
+            tws.send_row(ib_wire.commission(fill.fill_id, COMMISSION))
             await eventually(lambda: events == ["AAPL"])
             found = await broker.snapshot(cursor)
             if not read_since:  # first that a day has ended
@@ -198,7 +198,7 @@ async def test_a_row_that_tells_no_commission_of_a_fill_wakes_nobody_and_gives_n
         async with connected(tws, on_event=events.append, full_every_s=240) as broker:
             fill, cursor = await uncharged(tws, broker)
             events.clear()
-            tws.tell(NOTHING[what](fill.fill_id))
+            tws.send_row(NOTHING[what](fill.fill_id))
             assert charges(await broker.snapshot(cursor)) == []
             assert events == []
             tws.charge(fill.fill_id)
@@ -218,7 +218,7 @@ async def test_one_of_another_account_of_the_login_does_nothing() -> None:
         async with connected(tws, on_event=events.append) as broker:
             cursor = (await broker.snapshot(None)).fills_cursor
             assert fill_ids(await broker.snapshot(cursor)) == []
-            tws.tell(ib_wire.commission("e0.f1.01.01", COMMISSION))
+            tws.send_row(ib_wire.commission("e0.f1.01.01", COMMISSION))
             assert (charges(await broker.snapshot(cursor)), events) == ([], [])
 
 
@@ -232,7 +232,7 @@ async def test_one_told_twice_wakes_once_and_is_given_once() -> None:
             tws.charge(fill.fill_id)
             found = await broker.snapshot(cursor)
             assert charges(found) == [(fill.fill_id, COMMISSION)]
-            tws.tell(ib_wire.commission(fill.fill_id, D(2)))
+            tws.send_row(ib_wire.commission(fill.fill_id, D(2)))
             assert charges(await broker.snapshot(found.fills_cursor)) == []
             assert events == ["AAPL"]
 
@@ -244,7 +244,7 @@ async def test_nothing_is_vouched_for_while_a_commission_is_to_be_given() -> Non
         tws.orders_by = CLIENT
         fill, cursor = await uncharged(tws, broker)
         await broker.snapshot(cursor)  # what was pushed of the trade after its fill was read
-        tws.tell(row("0000e0d5.99.01.01", "1.0"))
+        tws.send_row(row("0000e0d5.99.01.01", "1.0"))
         await broker.ping()
         assert broker.undisturbed() is not None
         events.clear()
@@ -330,8 +330,8 @@ async def charge_after_a_reconnect(world: World, fill_id: str) -> None:
 
 
 async def charge_after_a_mistake(world: World, fill_id: str) -> None:
-    world.tws.tell(row(fill_id, UNSET))
-    world.tws.tell(row(fill_id, "NaN"))
+    world.tws.send_row(row(fill_id, UNSET))
+    world.tws.send_row(row(fill_id, "NaN"))
     world.tws.charge(fill_id)
 
 

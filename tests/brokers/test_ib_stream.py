@@ -105,7 +105,7 @@ async def test_an_execution_is_reported_however_far_our_clock_is_from_its_broker
     """Kind: a wall clock taken for an order of events. A time to come is one by TWS's clock."""
     executed: list[StreamedFill] = []
     async with streamed([], clock=lambda: now() - timedelta(minutes=10)) as (simulator, broker, stream):
-        stream.tell_fills_to(executed.append)
+        stream.report_fills_to(executed.append)
         stream.start(lambda _: None)
         await broker.snapshot(None)
         simulator.orders_by = 17  # TWS pushes the executions of this client's own orders

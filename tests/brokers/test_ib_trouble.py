@@ -323,7 +323,7 @@ async def test_a_live_execution_that_no_list_has_is_handed_out_all_the_same(tws:
             D(9),
             "",
         )
-        tws.tell(ib_wire.execution(row, -1, 178))
+        tws.send_row(ib_wire.execution(row, -1, 178))
         await eventually(lambda: events == ["AAPL"])
         snapshot = await broker.snapshot(cursor)
         assert fill_ids(snapshot) == ["e0.f1.01.01"]
@@ -338,8 +338,8 @@ async def test_an_unreadable_event_wakes_all_and_a_failing_listener_harms_nothin
         raise RuntimeError("no")
 
     async with connected(tws, on_event=fail) as broker:
-        tws.tell(["61", "3", "DU1"])
-        tws.tell(["3", "1", "Submitted", "0", "1", "0", "4711", "0", "0", "5", "", "0"])
+        tws.send_row(["61", "3", "DU1"])
+        tws.send_row(["3", "1", "Submitted", "0", "1", "0", "4711", "0", "0", "5", "", "0"])
         await eventually(lambda: events == [None, None])
         assert completeness(await broker.snapshot(None)) == "COMPLETE COMPLETE COMPLETE"
 

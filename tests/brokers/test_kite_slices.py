@@ -85,7 +85,7 @@ async def test_of_an_order_in_slices_nothing_is_said_while_one_of_its_rows_may_b
 
 
 async def test_orders_that_share_a_tag_alone_are_as_many_orders(sim: KiteSimulator) -> None:
-    sim.place_sliced(INFY, BUY, FIVE, D(100), "strategy", told=False)
+    sim.place_sliced(INFY, BUY, FIVE, D(100), "strategy", linked=False)
     async with broker(sim) as adapter:
         snapshot = await adapter.snapshot(None)
         (answer,) = await adapter.find_orders([query(None, "strategy")])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from brokers.clocks import ahead_of_ours
-from brokers.executions import TellsFills
+from brokers.executions import ReportsFills
 from brokers.model import OrderStatus, Side, StreamedFill, rows_of
 from brokers.mt5 import Mt5Broker
 from brokers.mt5.serve import Watch
@@ -39,8 +39,8 @@ async def followed(sim: Mt5Simulator, **kwargs: Any) -> AsyncIterator[tuple[Mt5B
     stream: object = broker.stream()
     try:
         await broker.connect()
-        assert isinstance(stream, TellsFills)
-        stream.tell_fills_to(executed.put)
+        assert isinstance(stream, ReportsFills)
+        stream.report_fills_to(executed.put)
         follows = broker.stream()
         assert follows is not None
         follows.start(woken.append)

@@ -176,7 +176,7 @@ def test_a_burst_wakes_every_symbol_of_it(sim: Mt5Simulator) -> None:
         joined(sim, events)
         symbols = {f"S{number}" for number in range(1000)}
         for symbol in symbols:
-            sim.events.tell("deal", symbol, 1)
+            sim.events.publish("deal", symbol, 1)
         found: set[str | None] = set()
         while found != symbols and None not in found:  # a wake of all wakes them too
             found.add(heard(events))
@@ -197,12 +197,12 @@ def test_a_burst_of_one_symbol_wakes_it_after_the_last_event_and_far_less_often(
     try:
         assert wakes.get(timeout=PATIENCE_S) is None
         until(lambda: sim.events.subscribers == 1)
-        sim.events.tell("order", "FIRST", 1)
+        sim.events.publish("order", "FIRST", 1)
         assert wakes.get(timeout=PATIENCE_S) == "FIRST"
         for ticket in range(900):
-            sim.events.tell("deal", "EURUSD", ticket)
+            sim.events.publish("deal", "EURUSD", ticket)
         going_on.set()
-        sim.events.tell("deal", "LAST", 1)
+        sim.events.publish("deal", "LAST", 1)
         found = [wakes.get(timeout=PATIENCE_S)]
         while "LAST" not in found:
             found.append(wakes.get(timeout=PATIENCE_S))

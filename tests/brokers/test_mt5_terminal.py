@@ -202,13 +202,13 @@ async def test_a_success_that_says_so_twice_is_an_answer(
     sim: Mt5Simulator, clock: Time, beside: dict[str, object]
 ) -> None:
     sim.trade("EURUSD", Side.BUY, LOT)
-    sim.tell_beside(**beside)
+    sim.add_to_replies(**beside)
     async with broker(sim, clock) as adapter:
         assert isinstance((await adapter.snapshot(None)).positions, Complete)
 
 
 async def test_a_terminal_without_its_broker_is_not_connected_to(sim: Mt5Simulator, clock: Time) -> None:
-    sim.tell_beside(connected=False)
+    sim.add_to_replies(connected=False)
     async with broker(sim, clock) as adapter:
         with pytest.raises(Unreachable, match="not connected to its broker"):
             await adapter.connect()

@@ -226,7 +226,7 @@ def test_a_transaction_that_was_lost_shows_in_the_next_heartbeat(sim: OandaSimul
 def test_executions_of_every_kind_of_order_are_told_whole(sim: OandaSimulator) -> None:
     executed: Queue[StreamedFill] = Queue()
     opened_one = opened(sim)
-    opened_one.tell_fills_to(executed.put)
+    opened_one.report_fills_to(executed.put)
     early = sim.place_limit(EUR, Side.BUY, D(5), D(1), "early")
     with listening(opened_one) as (_, events):
         heard(events)

@@ -57,7 +57,7 @@ class SimulatedStream:
     def close(self) -> None:
         self._on_event, self.state = None, StreamState.CLOSED
 
-    def tell_fills_to(self, on_fill: OnFill | None) -> None:
+    def report_fills_to(self, on_fill: OnFill | None) -> None:
         self._on_fill = on_fill
 
     def execute(self, fill: Fill, order: Order) -> None:

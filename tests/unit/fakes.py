@@ -103,7 +103,7 @@ class FakeStream:
         self._on_event: OnEvent | None = None
         self._on_fill: OnFill | None = None
 
-    def tell_fills_to(self, on_fill: OnFill | None) -> None:
+    def report_fills_to(self, on_fill: OnFill | None) -> None:
         self._on_fill = on_fill
 
     def execute(self, fill: Fill, order: Order | None = None, identity: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A broker that flaps fills no disk: what comes and goes all the time is told a bounded number of times, stands until
+"""A broker that flaps fills no disk: what comes and goes all the time is reported a bounded number of times, stands until
 it is calm, and keeps nothing back that changes a book."""
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ OPENED, ENDED = EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESO
 LOST, RESTORED = EventType.CONNECTION_LOST, EventType.CONNECTION_RESTORED
 
 
-def test_it_flaps_by_how_often_it_was_told_of_within_a_minute() -> None:
-    told: RecentReports[str] = RecentReports()
+def test_it_flaps_by_how_often_it_was_reported_within_a_minute() -> None:
+    reports: RecentReports[str] = RecentReports()
     for second in range(REPORTS_AT_MOST):
-        assert not told.flaps("a", at(second))
-        told.add("a", at(second))
-    assert told.flaps("a", at(REPORTS_AT_MOST))
-    assert not told.flaps("b", at(REPORTS_AT_MOST))
-    assert not told.flaps("a", at(CALM.total_seconds()))
-    assert not told.flaps("a", at(-3600))  # the clock was set back: what is to come is not lately
+        assert not reports.flaps("a", at(second))
+        reports.add("a", at(second))
+    assert reports.flaps("a", at(REPORTS_AT_MOST))
+    assert not reports.flaps("b", at(REPORTS_AT_MOST))
+    assert not reports.flaps("a", at(CALM.total_seconds()))
+    assert not reports.flaps("a", at(-3600))  # the clock was set back: what is to come is not lately
 
 
-def test_what_was_told_of_long_ago_is_forgotten() -> None:
+def test_what_was_reported_long_ago_is_forgotten() -> None:
     kept: dict[int, tuple[datetime, ...]] = {}
-    told = RecentReports(kept)
+    reports = RecentReports(kept)
     for number in range(10_000):
-        told.add(number, at(number))
+        reports.add(number, at(number))
     assert 0 < len(kept) <= CALM.total_seconds()
 
 
@@ -59,8 +59,8 @@ async def test_a_row_that_can_and_cannot_be_read_stands_until_it_is_calm(tmp_pat
             await passes(1)
             if number == 100:
                 allowed = await house.instrument().trading_allowed()
-        told = [event.time for event in await house.events() if event.type is OPENED and not event.payload["resolved"]]
-        assert most_in_a_minute(told) == REPORTS_AT_MOST
+        times = [event.time for event in await house.events() if event.type is OPENED and not event.payload["resolved"]]
+        assert most_in_a_minute(times) == REPORTS_AT_MOST
         assert not allowed
 
         unreadable(house)
@@ -115,8 +115,8 @@ async def test_a_connection_that_comes_and_goes_is_summed_up(tmp_path: Path) -> 
             await house.account.instruments(house.clock())
             house.broker.failing = None
             await passes(1)  # it is asked again by itself within half a second
-        told = [event.time for event in await house.events(FX) if event.type is LOST]
-        assert most_in_a_minute(told) == REPORTS_AT_MOST
+        times = [event.time for event in await house.events(FX) if event.type is LOST]
+        assert most_in_a_minute(times) == REPORTS_AT_MOST
         house.broker.failing = None
         for _ in range(3):
             await house.instrument().reconcile_now()
@@ -128,9 +128,9 @@ async def test_a_connection_that_comes_and_goes_is_summed_up(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("seconds", [0, 30])
 def test_a_copy_goes_on_by_itself(seconds: int) -> None:
-    told: RecentReports[str] = RecentReports()
-    copy = told.copy()
+    reports: RecentReports[str] = RecentReports()
+    copy = reports.copy()
     for _ in range(REPORTS_AT_MOST):
         copy.add("a", at(0))
     assert copy.flaps("a", at(0) + timedelta(seconds=seconds))
-    assert not told.flaps("a", at(0))
+    assert not reports.flaps("a", at(0))

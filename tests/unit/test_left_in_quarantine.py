@@ -22,39 +22,39 @@ REMEMBERED = Remembered(((GBP, 3),), ((GBP, "5 deaths in 60 s: killed"),))
 
 def test_one_that_was_left_in_quarantine_is_not_started() -> None:
     world = World()
-    world.tell(Discovered(tuple(key for key in ALL if key != GBP)))
+    world.send(Discovered(tuple(key for key in ALL if key != GBP)))
     # As they come in one look of the supervisor's loop.
     commands = world.tree.handle(DesiredChanged(SPECS), world.now_s, REMEMBERED)
     assert started(commands) == []
     assert world.tree.children[GBP].state == InQuarantine("5 deaths in 60 s: killed")
     assert world.tree.children[GBP].restarts == 3
-    assert started(world.tell(OperatorRestart(GBP))) == ["fx/GBP_JPY"]
+    assert started(world.send(OperatorRestart(GBP))) == ["fx/GBP_JPY"]
 
 
 @pytest.mark.parametrize("starting", [True, False], ids=["starting", "up"])
 def test_one_that_came_up_before_its_quarantine_was_known_is_ended_again(starting: bool) -> None:
     world = World()
-    world.tell(Discovered(tuple(key for key in ALL if key != GBP)))
-    commands = world.tell(DesiredChanged(SPECS))
+    world.send(Discovered(tuple(key for key in ALL if key != GBP)))
+    commands = world.send(DesiredChanged(SPECS))
     if not starting:
         world.settle(commands)
-    [kill] = [one for one in world.tell(REMEMBERED) if isinstance(one, Kill)]
+    [kill] = [one for one in world.send(REMEMBERED) if isinstance(one, Kill)]
     assert (kill.key, kill.attempt) == (GBP, world.attempt(GBP))
-    assert [one for one in world.tell(Ended(GBP, kill.attempt)) if not isinstance(one, Probe)] == []
+    assert [one for one in world.send(Ended(GBP, kill.attempt)) if not isinstance(one, Probe)] == []
     assert isinstance(world.tree.children[GBP].state, InQuarantine)
-    assert world.logged(Quarantined) == [], "it was told before"
+    assert world.logged(Quarantined) == [], "it was reported before"
 
 
 @pytest.mark.parametrize("why", ["a person restarts it meanwhile", "its configuration changes", "it lives"])
 def test_a_quarantine_that_is_over_is_none(why: str) -> None:
     world = World()
     living = ALL if why == "it lives" else tuple(key for key in ALL if key != GBP)
-    world.tell(Discovered(living))
-    commands = world.tell(DesiredChanged(SPECS))
+    world.send(Discovered(living))
+    commands = world.send(DesiredChanged(SPECS))
     if why == "a person restarts it meanwhile":
-        commands += world.tell(OperatorRestart(GBP))
+        commands += world.send(OperatorRestart(GBP))
     elif why == "its configuration changes":
-        commands += world.tell(DesiredChanged(tuple(spec(key, "new" if key == GBP else "") for key in ALL)))
-    commands += world.tell(REMEMBERED)
+        commands += world.send(DesiredChanged(tuple(spec(key, "new" if key == GBP else "") for key in ALL)))
+    commands += world.send(REMEMBERED)
     world.settle(commands)
     assert world.states["fx/GBP_JPY"] == "Up"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.account.stream_watch import BACK_AFTER_S, TOLD_AFTER_S
+from actors.account.stream_watch import BACK_AFTER_S, REPORTED_AFTER_S
 from actors.events import EventType, Severity
 from brokers.errors import Refused
 from brokers.port import OnEvent, StreamState
@@ -126,7 +126,7 @@ async def test_a_stream_that_never_comes_is_told_once_and_once_more_when_it_is_l
         stream = followed(house.broker)
         stream.becomes, stream.error = StreamState.CONNECTING, WHY
         await house.start()
-        await asyncio.sleep(TOLD_AFTER_S - 2)
+        await asyncio.sleep(REPORTED_AFTER_S - 2)
         assert await house.kinds(FX) == [], "it may still be on its way"
 
         await asyncio.sleep(100)
@@ -145,12 +145,16 @@ async def test_a_stream_that_never_comes_is_told_once_and_once_more_when_it_is_l
 
 
 TOLD = {
-    "a reconnect within the budget": ([(StreamState.CONNECTING, TOLD_AFTER_S - 3)], []),
+    "a reconnect within the budget": ([(StreamState.CONNECTING, REPORTED_AFTER_S - 3)], []),
     "one reconnect after the other": (
-        [(StreamState.CONNECTING, TOLD_AFTER_S - 3), (StreamState.LIVE, 2), (StreamState.CONNECTING, TOLD_AFTER_S - 3)],
+        [
+            (StreamState.CONNECTING, REPORTED_AFTER_S - 3),
+            (StreamState.LIVE, 2),
+            (StreamState.CONNECTING, REPORTED_AFTER_S - 3),
+        ],
         [],
     ),
-    "a reconnect that takes longer": ([(StreamState.CONNECTING, TOLD_AFTER_S + 3)], [(LOST, "CONNECTING")]),
+    "a reconnect that takes longer": ([(StreamState.CONNECTING, REPORTED_AFTER_S + 3)], [(LOST, "CONNECTING")]),
     "silence": ([(StreamState.SILENT, 2)], [(LOST, "SILENT")]),
     "silence, then connected anew for long": (
         [(StreamState.SILENT, 2), (StreamState.CONNECTING, 60), (StreamState.SILENT, 2)],
@@ -201,7 +205,7 @@ async def test_a_stream_that_does_not_say_why_is_told_with_a_remedy_all_the_same
     async with a_house(tmp_path, interval_s=300) as house:
         followed(house.broker).becomes = StreamState.CONNECTING
         await house.start()
-        await asyncio.sleep(TOLD_AFTER_S + 3)
+        await asyncio.sleep(REPORTED_AFTER_S + 3)
         (lost,) = await house.events(FX)
         assert lost.payload["reason"] == (
             "fx: the broker's stream is CONNECTING and does not say why. Check the network, and the address of the "

@@ -58,20 +58,20 @@ def test_nothing_starts_before_what_is_desired_and_what_lives_are_known() -> Non
     for events in orders:
         world = World()
         for event in events:
-            assert world.tell(event) == []
+            assert world.send(event) == []
 
 
 def test_audit_then_accounts_then_instruments_begin_their_work_in_this_order() -> None:
     world = World()
-    world.tell(Discovered(()))
+    world.send(Discovered(()))
 
-    first = world.tell(DesiredChanged(SPECS))
+    first = world.send(DesiredChanged(SPECS))
     assert [(c.spec.key.name, c.waiting) for c in first if isinstance(c, Start)] == [
         ("audit", False), ("fx", True), ("cfd", True), ("fx/GBP_JPY", True), ("fx/EUR_USD", True),
     ]  # fmt: skip
-    assert begun(world.tell(Started(AUDIT, world.attempt(AUDIT)))) == ["fx", "cfd"]
-    assert begun(world.tell(Started(FX, world.attempt(FX)))) == ["fx/GBP_JPY", "fx/EUR_USD"]
-    assert begun(world.tell(Started(CFD, world.attempt(CFD)))) == ["cfd/XAUUSD"]
+    assert begun(world.send(Started(AUDIT, world.attempt(AUDIT)))) == ["fx", "cfd"]
+    assert begun(world.send(Started(FX, world.attempt(FX)))) == ["fx/GBP_JPY", "fx/EUR_USD"]
+    assert begun(world.send(Started(CFD, world.attempt(CFD)))) == ["cfd/XAUUSD"]
 
 
 def test_what_waits_for_an_account_that_is_slow_to_come_up_takes_no_place_of_the_others() -> None:
@@ -79,21 +79,21 @@ def test_what_waits_for_an_account_that_is_slow_to_come_up_takes_no_place_of_the
     slow = [instrument(f"fx/I{number}") for number in range(40)]
     keys = [AUDIT, FX, CFD, *slow, XAU]
     world = World()
-    world.tell(Discovered(()))
-    world.tell(DesiredChanged(tuple(map(spec, keys))))
-    world.tell(Started(AUDIT, world.attempt(AUDIT)))
+    world.send(Discovered(()))
+    world.send(DesiredChanged(tuple(map(spec, keys))))
+    world.send(Started(AUDIT, world.attempt(AUDIT)))
 
-    begins = world.tell(Started(CFD, world.attempt(CFD)), after_s=POLICY.start_timeout_s - 1)
+    begins = world.send(Started(CFD, world.attempt(CFD)), after_s=POLICY.start_timeout_s - 1)
     assert begun(begins) == ["cfd/XAUUSD"]
     assert sum(state == "Starting" for state in world.states.values()) == 1 + POLICY.ahead + 1
 
 
 def test_what_waited_for_an_account_that_failed_is_not_begun_and_no_death() -> None:
     world = World()
-    world.tell(Discovered(()))
-    world.tell(DesiredChanged(SPECS))
-    world.tell(Started(AUDIT, world.attempt(AUDIT)))
-    commands = world.tell(StartFailed(FX, world.attempt(FX), "no such broker", permanent=True))
+    world.send(Discovered(()))
+    world.send(DesiredChanged(SPECS))
+    world.send(Started(AUDIT, world.attempt(AUDIT)))
+    commands = world.send(StartFailed(FX, world.attempt(FX), "no such broker", permanent=True))
 
     why = "what it depends on did not come up"
     assert [c for c in commands if isinstance(c, Kill)] == [Kill(k, world.attempt(k), why) for k in (GBP, EUR)]
@@ -105,23 +105,23 @@ def test_what_waited_for_an_account_that_failed_is_not_begun_and_no_death() -> N
 def test_no_more_than_a_wave_starts_at_once() -> None:
     keys = [AUDIT, *(account(f"a{number}") for number in range(10))]
     world = World()
-    world.tell(Discovered(()))
-    world.tell(DesiredChanged(tuple(map(spec, keys))))
+    world.send(Discovered(()))
+    world.send(DesiredChanged(tuple(map(spec, keys))))
 
-    assert len(begun(world.tell(Started(AUDIT, world.attempt(AUDIT))))) == POLICY.ahead
+    assert len(begun(world.send(Started(AUDIT, world.attempt(AUDIT))))) == POLICY.ahead
     for number in range(1, 10):
-        world.tell(Started(keys[number], world.attempt(keys[number])))
+        world.send(Started(keys[number], world.attempt(keys[number])))
         assert sum(state == "Starting" for state in world.states.values()) <= POLICY.wave_size
 
 
 def test_an_account_that_does_not_start_keeps_nobody_else_waiting() -> None:
     """PEERS 8, PEERS 17"""
     world = World()
-    world.tell(Discovered(()))
-    world.tell(DesiredChanged(SPECS))
-    world.tell(Started(AUDIT, world.attempt(AUDIT)))
-    world.settle(world.tell(StartFailed(FX, world.attempt(FX), "no such broker", permanent=True)))
-    world.settle(world.tell(Started(CFD, world.attempt(CFD))))
+    world.send(Discovered(()))
+    world.send(DesiredChanged(SPECS))
+    world.send(Started(AUDIT, world.attempt(AUDIT)))
+    world.settle(world.send(StartFailed(FX, world.attempt(FX), "no such broker", permanent=True)))
+    world.settle(world.send(Started(CFD, world.attempt(CFD))))
 
     assert world.states == {
         "audit": "Up", "fx": "InQuarantine", "cfd": "Up",
@@ -132,43 +132,43 @@ def test_an_account_that_does_not_start_keeps_nobody_else_waiting() -> None:
 
 def test_stop_goes_in_reverse_and_leaves_nothing() -> None:
     world = World().up()
-    first = world.tell(DesiredChanged(()))
+    first = world.send(DesiredChanged(()))
     assert sorted(stopped(first)) == ["cfd/XAUUSD", "fx/EUR_USD", "fx/GBP_JPY"]
 
-    assert stopped(world.tell(Ended(XAU, world.attempt(XAU)))) == ["cfd"]
-    assert stopped(world.tell(Ended(GBP, world.attempt(GBP)))) == []
-    assert stopped(world.tell(Ended(EUR, world.attempt(EUR)))) == ["fx"]
-    assert stopped(world.tell(Ended(FX, world.attempt(FX)))) == []
-    assert stopped(world.tell(Ended(CFD, world.attempt(CFD)))) == ["audit"]
-    world.tell(Ended(AUDIT, world.attempt(AUDIT)))
+    assert stopped(world.send(Ended(XAU, world.attempt(XAU)))) == ["cfd"]
+    assert stopped(world.send(Ended(GBP, world.attempt(GBP)))) == []
+    assert stopped(world.send(Ended(EUR, world.attempt(EUR)))) == ["fx"]
+    assert stopped(world.send(Ended(FX, world.attempt(FX)))) == []
+    assert stopped(world.send(Ended(CFD, world.attempt(CFD)))) == ["audit"]
+    world.send(Ended(AUDIT, world.attempt(AUDIT)))
     assert world.tree.stopped
 
 
 def test_a_stop_amid_the_start_kills_what_is_starting() -> None:
     world = World()
-    world.tell(Discovered(()))
-    world.tell(DesiredChanged(SPECS))
+    world.send(Discovered(()))
+    world.send(DesiredChanged(SPECS))
     attempt = world.attempt(AUDIT)
 
-    commands = world.tell(DesiredChanged(()))
+    commands = world.send(DesiredChanged(()))
     assert [c.key for c in commands if isinstance(c, Kill)] == [GBP, EUR, CFD]
-    assert world.tell(Started(AUDIT, attempt)) == []  # it came up after all, just before the kill
+    assert world.send(Started(AUDIT, attempt)) == []  # it came up after all, just before the kill
     world.settle(commands)
     assert world.tree.stopped
 
 
 def test_an_actor_that_does_not_stop_in_time_is_killed() -> None:
     world = World().up()
-    world.tell(DesiredChanged(()))
+    world.send(DesiredChanged(()))
 
-    kills = [command for command in world.tell(Tick(), after_s=5) if isinstance(command, Kill)]
+    kills = [command for command in world.send(Tick(), after_s=5) if isinstance(command, Kill)]
     assert {command.key for command in kills} == {GBP, EUR, XAU}
 
 
 def test_one_instrument_is_removed_and_another_added_while_the_rest_runs() -> None:
     world = World().up()
     new = instrument("cfd/EURUSD")
-    commands = world.tell(DesiredChanged((*(s for s in SPECS if s.key != GBP), spec(new))))
+    commands = world.send(DesiredChanged((*(s for s in SPECS if s.key != GBP), spec(new))))
 
     assert stopped(commands) == ["fx/GBP_JPY"]
     assert started(commands) == ["cfd/EURUSD"]
@@ -179,7 +179,7 @@ def test_a_changed_spec_restarts_that_child_alone_and_is_no_death() -> None:
     world = World().up()
     changed = tuple(replace(s, fingerprint="new") if s.key == GBP else s for s in SPECS)
 
-    commands = world.tell(DesiredChanged(changed))
+    commands = world.send(DesiredChanged(changed))
     assert stopped(commands) == ["fx/GBP_JPY"]
     world.settle(commands)
     assert world.tree.children[GBP].running == spec(GBP, "new")
@@ -190,7 +190,7 @@ def test_a_changed_spec_restarts_that_child_alone_and_is_no_death() -> None:
 def test_a_child_desired_without_what_it_stands_on_is_a_mistake_of_the_caller() -> None:
     for specs in ((spec(FX),), (spec(AUDIT), spec(GBP))):
         with pytest.raises(ValueError, match="without what it stands on"):
-            World().tell(DesiredChanged(specs))
+            World().send(DesiredChanged(specs))
 
 
 # Finding children again
@@ -199,8 +199,8 @@ def test_a_child_desired_without_what_it_stands_on_is_a_mistake_of_the_caller() 
 def test_a_new_supervisor_takes_over_what_lives_and_sweeps_orphans() -> None:
     world = World()
     orphan = instrument("gone/USD_CAD")
-    world.tell(Discovered((AUDIT, FX, GBP, orphan)))
-    commands = world.tell(DesiredChanged(SPECS))
+    world.send(Discovered((AUDIT, FX, GBP, orphan)))
+    commands = world.send(DesiredChanged(SPECS))
 
     assert stopped(commands) == ["gone/USD_CAD"]
     assert started(commands) == ["cfd", "fx/EUR_USD", "cfd/XAUUSD"]
@@ -209,7 +209,7 @@ def test_a_new_supervisor_takes_over_what_lives_and_sweeps_orphans() -> None:
 
 def test_an_orphan_that_appears_later_is_swept() -> None:
     world = World().up()
-    commands = world.tell(Discovered((*ALL, instrument("fx/OLD"))))
+    commands = world.send(Discovered((*ALL, instrument("fx/OLD"))))
 
     assert commands == [Stop(instrument("fx/OLD"), 0)]
     world.settle(commands)
@@ -218,11 +218,11 @@ def test_an_orphan_that_appears_later_is_swept() -> None:
 
 def test_a_child_taken_over_is_restarted_when_its_spec_changes_later() -> None:
     world = World()
-    world.tell(DesiredChanged(SPECS))
-    world.tell(Discovered(ALL))
+    world.send(DesiredChanged(SPECS))
+    world.send(Discovered(ALL))
 
     changed = tuple(replace(s, interval_s=9) if s.key == FX else s for s in SPECS)
-    assert stopped(world.tell(DesiredChanged(changed))) == ["fx"]
+    assert stopped(world.send(DesiredChanged(changed))) == ["fx"]
 
 
 # Deaths, restarts and quarantine
@@ -237,8 +237,8 @@ def test_the_first_death_is_restarted_at_once_and_later_ones_wait() -> None:
     world.settle(commands)
     assert started(world.die(GBP, after_s=1)) == []
     assert world.tree.wake_at_s(world.now_s) is not None
-    assert started(world.tell(Tick(), after_s=0.9)) == []
-    assert started(world.tell(Tick(), after_s=0.1)) == ["fx/GBP_JPY"]
+    assert started(world.send(Tick(), after_s=0.9)) == []
+    assert started(world.send(Tick(), after_s=0.1)) == ["fx/GBP_JPY"]
 
 
 @pytest.mark.parametrize("key", ALL, ids=lambda key: key.name)
@@ -248,7 +248,7 @@ def test_quarantine_isolates_that_child_alone(key: ChildKey) -> None:
     others = {other: world.tree.children[other].attempt for other in ALL if other != key}
     for _ in range(3):
         world.settle([c for c in world.die(key, after_s=0.1) if not isinstance(c, Probe)])
-        world.settle([c for c in world.tell(Tick(), after_s=2) if not isinstance(c, Probe)])
+        world.settle([c for c in world.send(Tick(), after_s=2) if not isinstance(c, Probe)])
 
     assert isinstance(world.tree.children[key].state, InQuarantine)
     assert [quarantined.key for quarantined in world.logged(Quarantined)] == [key]
@@ -260,69 +260,69 @@ def test_quarantine_isolates_that_child_alone(key: ChildKey) -> None:
 def test_a_start_that_fails_counts_as_a_death() -> None:
     world = World().up()
     world.die(XAU)
-    commands = world.tell(StartFailed(XAU, world.attempt(XAU), "out of memory"))
+    commands = world.send(StartFailed(XAU, world.attempt(XAU), "out of memory"))
 
     assert commands == [RestartScheduled(XAU, "out of memory", 1.0, 2)]
 
 
 def test_an_operator_ends_a_quarantine() -> None:
     world = World()
-    world.tell(Discovered(()))
-    world.tell(DesiredChanged(SPECS))
-    world.settle(world.tell(StartFailed(AUDIT, world.attempt(AUDIT), "no disk", permanent=True)))
-    assert world.tell(Tick(), after_s=1000) == []
+    world.send(Discovered(()))
+    world.send(DesiredChanged(SPECS))
+    world.settle(world.send(StartFailed(AUDIT, world.attempt(AUDIT), "no disk", permanent=True)))
+    assert world.send(Tick(), after_s=1000) == []
 
-    assert started(world.tell(OperatorRestart(AUDIT)))[0] == "audit"
+    assert started(world.send(OperatorRestart(AUDIT)))[0] == "audit"
 
 
 def test_an_operator_clears_the_history_of_deaths() -> None:
     world = World().up()
     for _ in range(2):
         world.settle([c for c in world.die(GBP, after_s=0.1) if not isinstance(c, Probe)])
-        world.settle([c for c in world.tell(Tick(), after_s=2) if not isinstance(c, Probe)])
+        world.settle([c for c in world.send(Tick(), after_s=2) if not isinstance(c, Probe)])
     world.die(GBP)
     assert world.states["fx/GBP_JPY"] == "InQuarantine"
 
-    world.settle(world.tell(OperatorRestart(GBP)))
+    world.settle(world.send(OperatorRestart(GBP)))
     assert RestartScheduled(GBP, "killed", 0.0, 3) in world.die(GBP)
 
 
 def test_an_operator_restarts_a_healthy_child_in_order() -> None:
     world = World().up()
-    commands = world.tell(OperatorRestart(GBP))
+    commands = world.send(OperatorRestart(GBP))
 
     assert commands == [Stop(GBP, world.attempt(GBP))]
-    assert started(world.tell(Ended(GBP, world.attempt(GBP)))) == ["fx/GBP_JPY"]
-    assert world.tell(OperatorRestart(instrument("fx/NOBODY"))) == []
+    assert started(world.send(Ended(GBP, world.attempt(GBP)))) == ["fx/GBP_JPY"]
+    assert world.send(OperatorRestart(instrument("fx/NOBODY"))) == []
 
 
 def test_a_changed_configuration_ends_a_quarantine() -> None:
     world = World()
-    world.tell(Discovered(()))
-    world.tell(DesiredChanged(SPECS))
-    world.tell(StartFailed(AUDIT, world.attempt(AUDIT), "no disk", permanent=True))
+    world.send(Discovered(()))
+    world.send(DesiredChanged(SPECS))
+    world.send(StartFailed(AUDIT, world.attempt(AUDIT), "no disk", permanent=True))
 
     changed = tuple(replace(s, fingerprint="other disk") if s.key == AUDIT else s for s in SPECS)
-    assert started(world.tell(DesiredChanged(changed))) == ["audit"]
+    assert started(world.send(DesiredChanged(changed))) == ["audit"]
 
 
 def test_instruments_are_restarted_while_their_account_is_down_and_not_while_the_audit_actor_is() -> None:
     world = World().up()
     world.die(FX)
-    world.tell(StartFailed(FX, world.attempt(FX), "refused", permanent=True))
+    world.send(StartFailed(FX, world.attempt(FX), "refused", permanent=True))
     assert started(world.die(GBP)) == ["fx/GBP_JPY"]
 
     world.die(AUDIT)
     assert started(world.die(XAU)) == []
-    assert started(world.tell(Started(AUDIT, world.attempt(AUDIT)))) == ["cfd/XAUUSD"]
+    assert started(world.send(Started(AUDIT, world.attempt(AUDIT)))) == ["cfd/XAUUSD"]
 
 
-def test_a_death_told_while_it_starts_or_ends_waits_for_the_answer_of_the_command() -> None:
+def test_a_death_reported_while_it_starts_or_ends_waits_for_the_answer_of_the_command() -> None:
     world = World().up()
     world.die(GBP)
     assert world.die(GBP) == []
     assert world.states["fx/GBP_JPY"] == "Starting"
-    world.tell(OperatorRestart(EUR))
+    world.send(OperatorRestart(EUR))
     assert world.die(EUR) == []
     assert world.states["fx/EUR_USD"] == "Ending"
 
@@ -333,18 +333,18 @@ def test_answers_of_an_earlier_attempt_are_ignored() -> None:
     world.settle(world.die(GBP))
 
     for late in (Died(GBP, old, "late"), Ended(GBP, old), StartFailed(GBP, old, "late"), ProbeAnswered(GBP, old, 1e6)):
-        assert world.tell(late) == []
+        assert world.send(late) == []
     assert world.states["fx/GBP_JPY"] == "Up"
 
 
 def test_attempts_are_not_repeated_by_a_child_removed_and_added_again() -> None:
     world = World().up()
     old = world.attempt(GBP)
-    world.settle(world.tell(DesiredChanged(tuple(s for s in SPECS if s.key != GBP))))
-    world.settle(world.tell(DesiredChanged(SPECS)))
+    world.settle(world.send(DesiredChanged(tuple(s for s in SPECS if s.key != GBP))))
+    world.settle(world.send(DesiredChanged(SPECS)))
 
     assert world.attempt(GBP) > old
-    assert world.tell(Died(GBP, old, "late")) == []
+    assert world.send(Died(GBP, old, "late")) == []
 
 
 # Health
@@ -367,43 +367,43 @@ def test_a_child_hangs_by_the_age_of_its_last_cycle(up_s: float, age_s: float | 
 
     assert ([GBP] if hung else []) == [kill.key for kill in kills]
     if hung:
-        commands = world.tell(Ended(GBP, world.attempt(GBP)))
+        commands = world.send(Ended(GBP, world.attempt(GBP)))
         assert "hung: no cycle finished for 17.1 s" in [c.reason for c in commands if isinstance(c, RestartScheduled)]
         assert started(commands) == ["fx/GBP_JPY"]
 
 
 def test_a_child_that_answers_no_probe_is_killed_once_it_has_been_silent_long_enough() -> None:
     world = World().up()
-    assert Probe(FX, world.attempt(FX)) in world.tell(Tick(), after_s=2)
+    assert Probe(FX, world.attempt(FX)) in world.send(Tick(), after_s=2)
     for key in ALL:
         if key != FX:
             world.answer(key, 0.0)
 
     for _ in range(4):  # silent since the first of these probes was sent
-        commands = world.tell(ProbeFailed(FX, world.attempt(FX)), after_s=4)
+        commands = world.send(ProbeFailed(FX, world.attempt(FX)), after_s=4)
         assert Probe(FX, world.attempt(FX)) in commands
         for key in ALL:
             if key != FX:
                 world.answer(key, 0.0)
-    kills = [c for c in world.tell(Tick(), after_s=1) if isinstance(c, Kill)]
+    kills = [c for c in world.send(Tick(), after_s=1) if isinstance(c, Kill)]
     assert kills == [Kill(FX, world.attempt(FX), "hung: it does not answer probes")]
 
 
 def test_one_answer_ends_the_silence() -> None:
     world = World().up()
-    world.tell(Tick(), after_s=2)
-    world.tell(ProbeFailed(FX, world.attempt(FX)), after_s=10)
+    world.send(Tick(), after_s=2)
+    world.send(ProbeFailed(FX, world.attempt(FX)), after_s=10)
     for key in ALL:
         world.answer(key, 0.0)
-    world.settle([c for c in world.tell(Tick(), after_s=6) if isinstance(c, Probe)])
+    world.settle([c for c in world.send(Tick(), after_s=6) if isinstance(c, Probe)])
 
     assert set(world.states.values()) == {"Up"}
 
 
 def test_one_probe_is_out_for_a_child() -> None:
     world = World().up()
-    assert len([c for c in world.tell(Tick(), after_s=2) if isinstance(c, Probe)]) == len(ALL)
-    assert not [c for c in world.tell(Tick(), after_s=2) if isinstance(c, Probe)]
+    assert len([c for c in world.send(Tick(), after_s=2) if isinstance(c, Probe)]) == len(ALL)
+    assert not [c for c in world.send(Tick(), after_s=2) if isinstance(c, Probe)]
 
 
 def test_the_probes_of_many_children_are_no_more_than_the_supervisor_can_take() -> None:
@@ -412,7 +412,7 @@ def test_the_probes_of_many_children_are_no_more_than_the_supervisor_can_take() 
     world = World(policy).up(desired=many)
     probes = 0
     for _ in range(100):
-        commands = [command for command in world.tell(Tick(), after_s=1) if isinstance(command, Probe)]
+        commands = [command for command in world.send(Tick(), after_s=1) if isinstance(command, Probe)]
         probes += len(commands)
         world.settle(list(commands))
     assert probes == pytest.approx(100 * 10, rel=0.1)
@@ -420,24 +420,24 @@ def test_the_probes_of_many_children_are_no_more_than_the_supervisor_can_take() 
 
 def test_an_instrument_is_asked_at_once_and_at_short_intervals_until_its_first_cycle_has_finished() -> None:
     world = World()
-    world.settle([*world.tell(Discovered(())), *world.tell(DesiredChanged(tuple(map(spec, (AUDIT, FX)))))])
-    world.tell(DesiredChanged(tuple(map(spec, (AUDIT, FX, GBP)))))
+    world.settle([*world.send(Discovered(())), *world.send(DesiredChanged(tuple(map(spec, (AUDIT, FX)))))])
+    world.send(DesiredChanged(tuple(map(spec, (AUDIT, FX, GBP)))))
     gbp = Probe(GBP, world.attempt(GBP))
-    assert gbp in world.tell(Started(GBP, world.attempt(GBP)))
+    assert gbp in world.send(Started(GBP, world.attempt(GBP)))
     world.answer(GBP, None, after_s=0.1)
-    assert gbp in world.tell(Tick(), after_s=0.4)
+    assert gbp in world.send(Tick(), after_s=0.4)
     world.answer(GBP, 0.1, after_s=0.1)
-    assert gbp not in world.tell(Tick(), after_s=0.4)
+    assert gbp not in world.send(Tick(), after_s=0.4)
 
 
 def test_a_start_that_is_never_answered_is_killed_and_tried_again() -> None:
     world = World()
-    world.tell(Discovered(()))
-    world.tell(DesiredChanged(SPECS))
-    commands = world.tell(Tick(), after_s=30)
+    world.send(Discovered(()))
+    world.send(DesiredChanged(SPECS))
+    commands = world.send(Tick(), after_s=30)
 
     assert Kill(AUDIT, world.attempt(AUDIT), "hung: it did not come up in time") in commands
-    assert started(world.tell(Ended(AUDIT, world.attempt(AUDIT)))) == ["audit"]
+    assert started(world.send(Ended(AUDIT, world.attempt(AUDIT)))) == ["audit"]
 
 
 @given(st.floats(0, 1e6), st.floats(0.01, 60), st.floats(0, 1))

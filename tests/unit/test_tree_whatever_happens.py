@@ -1,4 +1,4 @@
-"""The tree under any sequence of events, and the story it tells of each child."""
+"""The tree under any sequence of events, and the story it keeps of each child."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class AnyEvents(RuleBasedStateMachine):
         self.probes: dict[ChildKey, int] = {}
         self.was_up: set[ChildKey] = set(self.living)
         self.stopping = False
-        self.tell(Discovered(self.living))
-        self.tell(DesiredChanged(SPECS))
+        self.send(Discovered(self.living))
+        self.send(DesiredChanged(SPECS))
 
-    def tell(self, event: Event) -> None:
+    def send(self, event: Event) -> None:
         before = dict(self.tree.children)
         if isinstance(event, Started):
             self.was_up.add(event.key)
@@ -141,7 +141,7 @@ class AnyEvents(RuleBasedStateMachine):
     @rule(seconds=st.floats(0, 20))
     def time_passes(self, seconds: float) -> None:
         self.now_s += seconds
-        self.tell(Tick())
+        self.send(Tick())
 
     @precondition(lambda self: self.starts)
     @rule(data=st.data(), outcome=st.sampled_from(["up", "failed", "permanently"]))
@@ -152,9 +152,9 @@ class AnyEvents(RuleBasedStateMachine):
         attempt = self.starts.pop(key)
         self.waiting.discard(key)
         if outcome == "up":
-            self.tell(Started(key, attempt))
+            self.send(Started(key, attempt))
         else:
-            self.tell(StartFailed(key, attempt, "no", permanent=outcome == "permanently"))
+            self.send(StartFailed(key, attempt, "no", permanent=outcome == "permanently"))
 
     @precondition(lambda self: self.ends)
     @rule(data=st.data())
@@ -162,7 +162,7 @@ class AnyEvents(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.ends)))
         self.starts.pop(key, None)
         self.waiting.discard(key)
-        self.tell(Ended(key, self.ends.pop(key)))
+        self.send(Ended(key, self.ends.pop(key)))
 
     @precondition(lambda self: self.probes)
     @rule(
@@ -179,18 +179,18 @@ class AnyEvents(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.probes)))
         attempt = self.probes.pop(key)
         answer = ProbeAnswered(key, attempt, age_s, due, verified=well, program=program, well=well)
-        self.tell(ProbeFailed(key, attempt) if fails else answer)
+        self.send(ProbeFailed(key, attempt) if fails else answer)
 
     @precondition(lambda self: not self.stopping)
     @rule()
     def roll(self) -> None:
-        self.tell(Roll("2"))
+        self.send(Roll("2"))
 
     @rule(key=st.sampled_from(ALL))
     def dies(self, key: ChildKey) -> None:
         child = self.tree.children.get(key)
         if child is not None:
-            self.tell(Died(key, child.attempt, "killed"))
+            self.send(Died(key, child.attempt, "killed"))
 
     @rule(key=st.sampled_from(ALL), attempt=st.integers(0, 5))
     def something_comes_late(self, key: ChildKey, attempt: int) -> None:
@@ -202,26 +202,26 @@ class AnyEvents(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(ALL))
     def operator(self, key: ChildKey) -> None:
-        self.tell(OperatorRestart(key))
+        self.send(OperatorRestart(key))
 
     @precondition(lambda self: not self.stopping)
     @rule(gone=st.sets(st.sampled_from([GBP, EUR, XAU])), changed=st.sets(st.sampled_from(ALL)), to=st.integers(0, 3))
     def desired(self, gone: set[ChildKey], changed: set[ChildKey], to: int) -> None:
         specs = [spec(key, str(to) if key in changed else "") for key in ALL if key not in gone]
-        self.tell(DesiredChanged(tuple(specs)))
+        self.send(DesiredChanged(tuple(specs)))
 
     @rule(living=st.sets(st.sampled_from([instrument("fx/ORPHAN"), account("old")])))
     def discovered(self, living: set[ChildKey]) -> None:
-        self.tell(Discovered(tuple(sorted(living))))
+        self.send(Discovered(tuple(sorted(living))))
 
     @rule(quarantined=st.sets(st.sampled_from(ALL)))
     def remembered(self, quarantined: set[ChildKey]) -> None:
-        self.tell(Remembered((), tuple((key, "before") for key in sorted(quarantined))))
+        self.send(Remembered((), tuple((key, "before") for key in sorted(quarantined))))
 
     @rule()
     def stop(self) -> None:
         self.stopping = True
-        self.tell(DesiredChanged(()))
+        self.send(DesiredChanged(()))
 
     @invariant()
     def no_more_than_a_wave_is_starting(self) -> None:
@@ -249,7 +249,7 @@ class AnyEvents(RuleBasedStateMachine):
         for _ in range(len(ALL)):
             for key in sorted(self.ends):
                 self.starts.pop(key, None)
-                self.tell(Ended(key, self.ends.pop(key)))
+                self.send(Ended(key, self.ends.pop(key)))
         assert self.tree.stopped
 
 
@@ -262,7 +262,7 @@ class AnyEventsInARoll(AnyEvents):
     def begin(self) -> None:
         super().begin()
         for key in ALL:
-            self.tell(ProbeAnswered(key, 0, 0.0, cycle_due=key.kind is Kind.INSTRUMENT, program="1"))
+            self.send(ProbeAnswered(key, 0, 0.0, cycle_due=key.kind is Kind.INSTRUMENT, program="1"))
         self.probes.clear()
         self.roll()
 
@@ -276,7 +276,7 @@ TestAnyEventsInARoll.settings = settings(max_examples=120, stateful_step_count=4
 def test_a_child_s_story_says_why_it_was_restarted_and_by_which_event() -> None:
     world = World().up()
     world.settle(world.die(GBP))
-    world.settle(world.tell(Tick(), 1.0))
+    world.settle(world.send(Tick(), 1.0))
 
     steps = [str(step) for step in world.tree.story(GBP)]
 
@@ -299,7 +299,7 @@ def test_a_hung_child_s_story_says_how_long_it_hung() -> None:
 
 def test_the_story_of_one_that_went_is_still_there() -> None:
     world = World().up()
-    world.settle(world.tell(DesiredChanged(tuple(map(spec, (AUDIT, FX, GBP))))))
+    world.settle(world.send(DesiredChanged(tuple(map(spec, (AUDIT, FX, GBP))))))
 
     assert [str(step) for step in world.tree.story(XAU)[-3:]] == [
         "UP → STOPPING: what is to run has changed",

@@ -34,7 +34,7 @@ from brokers.model import ContractFacts, Corrected, CostBasis, Side
 from supervisor.cli.audit_replay import document
 from supervisor.cli.main import app
 from supervisor.presentation.event_text import Summaries, behind, describe, summarize
-from supervisor.presentation.report import TOLD_OF, Report
+from supervisor.presentation.report import REPORTED_TYPES, Report
 from supervisor.presentation.report_html import page
 from supervisor.presentation.timeline import drawing, lines
 from tests.unit import audit_cases
@@ -273,7 +273,7 @@ def _drawn(all_records: list[Record]) -> None:
 def _reported(all_records: list[Record]) -> None:
     made = Report(at(0), at(800))
     for one in all_records:
-        if one.event.type in TOLD_OF:
+        if one.event.type in REPORTED_TYPES:
             made.take(one)
     page({"made_at": NOW, "journal": NOT_CHECKED, "latency": None} | made.document())
 

@@ -64,7 +64,7 @@ class World:
         self.now_s = 1000.0
         self.log: list[Command] = []
 
-    def tell(self, event: Event, after_s: float = 0.0) -> list[Command]:
+    def send(self, event: Event, after_s: float = 0.0) -> list[Command]:
         self.now_s += after_s
         commands = self.tree.handle(event, self.now_s)
         assert self.tree.validate() == []
@@ -73,7 +73,7 @@ class World:
 
     def up(self, *, desired: tuple[ChildSpec, ...] = SPECS) -> World:
         """Everything started, nothing left to answer."""
-        self.settle([*self.tell(Discovered(())), *self.tell(DesiredChanged(desired))])
+        self.settle([*self.send(Discovered(())), *self.send(DesiredChanged(desired))])
         return self
 
     def settle(self, commands: list[Command]) -> None:
@@ -82,20 +82,20 @@ class World:
             command = commands.pop(0)
             match command:
                 case Start(ChildSpec(key), attempt, waiting=False) | Begin(key, attempt):
-                    commands += self.tell(Started(key, attempt))
+                    commands += self.send(Started(key, attempt))
                 case Stop(key, attempt) | Kill(key, attempt):
-                    commands += self.tell(Ended(key, attempt))
+                    commands += self.send(Ended(key, attempt))
                 case Probe(key, attempt):
-                    commands += self.tell(ProbeAnswered(key, attempt, 0.0))
+                    commands += self.send(ProbeAnswered(key, attempt, 0.0))
 
     def attempt(self, key: ChildKey) -> int:
         return self.tree.children[key].attempt
 
     def die(self, key: ChildKey, after_s: float = 0.0) -> list[Command]:
-        return self.tell(Died(key, self.attempt(key), "killed"), after_s)
+        return self.send(Died(key, self.attempt(key), "killed"), after_s)
 
     def answer(self, key: ChildKey, age_s: float | None, *, after_s: float = 0.0, due: bool = True) -> list[Command]:
-        return self.tell(ProbeAnswered(key, self.attempt(key), age_s, due), after_s)
+        return self.send(ProbeAnswered(key, self.attempt(key), age_s, due), after_s)
 
     def logged(self, kind: type[C]) -> list[C]:
         return [command for command in self.log if isinstance(command, kind)]

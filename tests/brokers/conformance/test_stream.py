@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from brokers.executions import TellsFills
+from brokers.executions import ReportsFills
 from brokers.ib import IbBroker
 from brokers.kite.ticker import KiteStream
 from brokers.model import Side, StreamedFill, rows_of
@@ -383,8 +383,8 @@ async def test_an_execution_is_told_before_its_event_and_as_the_snapshot_has_it(
         stream = broker.stream()
         teller: object = stream
         assert stream is not None
-        assert isinstance(teller, TellsFills)
-        teller.tell_fills_to(heard.append)
+        assert isinstance(teller, ReportsFills)
+        teller.report_fills_to(heard.append)
         stream.start(heard.append)
         await eventually(lambda: stream.state is LIVE and kind.ready(simulator))
         calls = broker.calls
