@@ -7,7 +7,7 @@ earlier version; then writes ``results.md`` beside this file, with the machine's
 grows. With ``--quick`` everything is smaller, and what takes its time on Ray is left out: meant for three minutes on a
 quiet machine of two cores. ``--keep`` keeps these results to compare later ones with. ``--json`` prints one document.
 Only the ratios of one run are worth anything, and on a machine that does nothing else; a benchmark that ends in an
-error, or takes too long, is told, and the exit status is then 1.
+error, or takes too long, is named, and the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def measured(name: str, *, quick: bool, say: Callable[[Figure], None]) -> Outcom
     began_s = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        told, complaints = process.communicate(timeout=within_s)
+        output, complaints = process.communicate(timeout=within_s)
         error = None if process.returncode == 0 else (complaints.strip().splitlines() or ["no word"])[-1]
     except subprocess.TimeoutExpired:
         _end(process)
-        told, _ = process.communicate()
+        output, _ = process.communicate()
         error = f"it did not end within {within_s:g} s"
-    figures = [read(line) for line in told.splitlines() if line.startswith("{")]
+    figures = [read(line) for line in output.splitlines() if line.startswith("{")]
     for figure in figures:
         say(figure)
     return Outcome(name, tuple(figures), error, time.monotonic() - began_s)
@@ -66,7 +66,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on; nothing by which the machine itself could be told."""
+    """What the figures were measured on; nothing by which the machine itself could be recognized."""
     model = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.exists():
@@ -89,30 +89,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="everything smaller, within three minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--keep", action="store_true", help="compare later runs with this one")
-    told = parser.parse_args(arguments)
-    unknown = [name for name in told.names if name not in BENCHMARKS]
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark is called {', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
-    names = told.names or [name for name in BENCHMARKS if not (told.quick and name in NOT_QUICK)]
+    names = options.names or [name for name in BENCHMARKS if not (options.quick and name in NOT_QUICK)]
     kept = Kept.read(KEPT)
-    before = kept.ratios(quick=told.quick)
+    before = kept.ratios(quick=options.quick)
     on = machine()
     outcomes = []
     for name in names:
-        if not told.json:
+        if not options.json:
             print(f"\n{name}", flush=True)
         outcome = measured(
-            name, quick=told.quick, say=lambda one: None if told.json else print(row(one, before), flush=True)
+            name, quick=options.quick, say=lambda one: None if options.json else print(row(one, before), flush=True)
         )
         if outcome.error is not None:
             print(f"{name}: {outcome.error}", file=sys.stderr, flush=True)
         outcomes.append(outcome)
-    results = Results(importlib.metadata.version(PACKAGE), told.quick, on, tuple(outcomes))
-    if not told.names:
-        write(results, markdown(results, before, kept.version(quick=told.quick)))
-    if told.keep:
+    results = Results(importlib.metadata.version(PACKAGE), options.quick, on, tuple(outcomes))
+    if not options.names:
+        write(results, markdown(results, before, kept.version(quick=options.quick)))
+    if options.keep:
         kept.keep(results).write(KEPT)
-    if told.json:
+    if options.json:
         print(json.dumps(asdict(results), indent=1))
     return int(any(outcome.error is not None for outcome in outcomes))
 

@@ -149,12 +149,12 @@ def order_row(**changes: object) -> OrderRow:
     return OrderRow(**{**values, **changes})  # type: ignore[arg-type]  # a table of fields
 
 
-def working(told: OrderRow, error: Notice | None = None) -> Section[Order]:
-    lines = [heard(ib_wire.open_order(told, 178)), heard(ib_wire.order_status(told))]
+def working(row: OrderRow, error: Notice | None = None) -> Section[Order]:
+    lines = [heard(ib_wire.open_order(row, 178)), heard(ib_wire.order_status(row))]
     read = rows.working_orders(lines, SCOPE)
     names = Names()
     names.learn(decode.contracts(read))
-    errors = {} if error is None else {(told.client_id, told.order_id): error}
+    errors = {} if error is None else {(row.client_id, row.order_id): error}
     return decode.orders(read, Read(), {}, names, errors)
 
 
@@ -204,12 +204,12 @@ def test_a_status_nobody_has_heard_of_keeps_the_order_as_it_was(word: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("told", "key"),
+    ("row", "key"),
     [(order_row(), "900"), (order_row(perm_id=0), "5/3"), (order_row(order_id=0, client_id=0), "900")],
     ids=["permId", "client and order id before there is one", "placed by hand"],
 )
-def test_an_order_is_known_by_its_perm_id(told: OrderRow, key: str) -> None:
-    (order,) = rows_of(working(told))
+def test_an_order_is_known_by_its_perm_id(row: OrderRow, key: str) -> None:
+    (order,) = rows_of(working(row))
     assert (order.broker_order_id, order.client_order_id) == (key, "c1")
     assert (order.order_type, order.limit_price) == ("LIMIT", D("20.5"))
 
@@ -248,9 +248,9 @@ def test_a_price_that_tws_moves_with_the_market_amends_no_order(kind: str) -> No
     """TWS API documentation, Trailing Stop Limit: TWS recalculates the limit price continually. Shown, it would be an
     amendment at every tick."""
     prices = (D("95.1"), D("95.2"))
-    rows_told = [rows_of(working(order_row(order_type=kind, limit=price, aux=D("0.5")))) for price in prices]
-    assert rows_told[0] == rows_told[1]
-    assert rows_told[0][0].limit_price is None
+    decoded = [rows_of(working(order_row(order_type=kind, limit=price, aux=D("0.5")))) for price in prices]
+    assert decoded[0] == decoded[1]
+    assert decoded[0][0].limit_price is None
 
 
 @pytest.mark.parametrize("place", range(1, 24))
@@ -266,7 +266,7 @@ def test_a_field_lacking_in_an_order_never_names_another_instrument(place: int) 
 
 
 @pytest.mark.parametrize(
-    ("told", "ending", "executed", "expected"),
+    ("quantity", "ending", "executed", "expected"),
     [
         ("0", ("Filled", "Filled Size: 10", "10.0"), ("10", "205"), (D(10), D(10), D("20.5"), OrderStatus.FILLED)),
         ("0", ("Filled", "", "0.0"), ("10", "205"), (D(10), D(10), D("20.5"), OrderStatus.FILLED)),
@@ -280,8 +280,8 @@ def test_a_field_lacking_in_an_order_never_names_another_instrument(place: int) 
     ],
     ids=[
         "quantity 0 when filled",
-        "the executions alone tell what was filled",
-        "nothing but the quantity is told",
+        "the executions alone say what was filled",
+        "nothing but the quantity is reported",
         "executions of another day give no average",
         "cancelled with a part filled",
         "rejected under the status Cancelled",
@@ -291,13 +291,13 @@ def test_a_field_lacking_in_an_order_never_names_another_instrument(place: int) 
     ],
 )
 def test_a_completed_order_takes_what_it_lacks_from_the_executions(
-    told: str,
+    quantity: str,
     ending: tuple[str, str, str],
     executed: tuple[str, str],
     expected: tuple[Decimal, Decimal, Decimal | None, OrderStatus],
 ) -> None:
-    line = ib_wire.completed_order(order_row(quantity=D(told), status=ending[0]), 178)
-    line[13] = told
+    line = ib_wire.completed_order(order_row(quantity=D(quantity), status=ending[0]), 178)
+    line[13] = quantity
     read = rows.completed_orders([heard(line, ending=Ending(*ending))], SCOPE)
     names = Names()
     names.learn(decode.contracts(read))
@@ -308,7 +308,7 @@ def test_a_completed_order_takes_what_it_lacks_from_the_executions(
     assert format(order.filled_quantity, "f") == format(expected[1], "f")
 
 
-def test_a_completed_order_of_which_nothing_tells_the_quantity_cannot_be_read() -> None:
+def test_a_completed_order_of_which_nothing_says_the_quantity_cannot_be_read() -> None:
     line = ib_wire.completed_order(order_row(quantity=D(0), status="Filled"), 178)
     read = rows.completed_orders([heard(line, ending=Ending("Filled", "", "0.0"))], SCOPE)
     assert "no quantity" in problems_of(decode.orders(Read(), read, {}, Names(), {}))[0].text
@@ -432,7 +432,7 @@ def test_a_correction_is_a_fill_of_its_own_that_takes_the_place_of_the_one_befor
 
 
 def test_a_correction_listed_alone_has_the_id_that_its_execution_had_first() -> None:
-    """Whoever applied the execution must not apply it again; the positions tell what the correction changed."""
+    """Whoever applied the execution must not apply it again; the positions show what the correction changed."""
     (fill,) = rows_of(fills_of(executed_row("e0.a1.01.02", shares=D(8))))
     assert (fill.fill_id, fill.quantity, fill.corrects) == ("e0.a1.01.01", D(8), None)
 

@@ -44,7 +44,7 @@ def at(day: int, hour: int, minute: int = 0) -> datetime:
         pytest.param(NEW_YORK, True, at(5, 21), at(6, 21), id="after the close it is the next day's"),
         pytest.param(NEW_YORK, False, at(5, 21, 30), at(6, 1), id="outside regular hours"),
         pytest.param(NEW_YORK, True, at(4, 12), at(5, 21), id="over a weekend"),
-        pytest.param(NEW_YORK, True, at(10, 12), None, id="a day that was not told"),
+        pytest.param(NEW_YORK, True, at(10, 12), None, id="a day that was not listed"),
         pytest.param(CHICAGO, False, at(5, 17), at(5, 22), id="a session that began the evening before"),
         pytest.param(CHICAGO, False, at(5, 23), at(6, 22), id="the evening's session is the next day's"),
         pytest.param(HONG_KONG, True, at(5, 2), at(5, 8), id="lunch ends no day"),
@@ -53,13 +53,13 @@ def at(day: int, hour: int, minute: int = 0) -> datetime:
 def test_a_day_order_is_over_at_the_end_of_the_first_session_that_ends(
     hours: SimHours, regular: bool, now: datetime, ends: datetime | None
 ) -> None:
-    told = Hours.parse(hours.zone, hours.trading, hours.liquid)
-    assert told is not None
-    assert told.end_after(broker_time(now), regular=regular) == ends
+    parsed = Hours.parse(hours.zone, hours.trading, hours.liquid)
+    assert parsed is not None
+    assert parsed.end_after(broker_time(now), regular=regular) == ends
 
 
 @pytest.mark.parametrize("zone", ["", "EST", "GMT", "Mars/Olympus", "../etc/passwd"])
-def test_hours_in_a_zone_that_leaves_summer_time_open_tell_nothing(zone: str) -> None:
+def test_hours_in_a_zone_that_leaves_summer_time_open_say_nothing(zone: str) -> None:
     assert Hours.parse(zone, NEW_YORK.trading, NEW_YORK.liquid) is None
 
 
@@ -69,7 +69,7 @@ def test_hours_in_a_zone_that_leaves_summer_time_open_tell_nothing(zone: str) ->
         pytest.param(NEW_YORK, 5, at(6, 1), id="the last of all hours, by the exchange's day"),
         pytest.param(CHICAGO, 6, at(6, 22), id="of a session that began the evening before"),
         pytest.param(HONG_KONG, 5, at(5, 8), id="east of us"),
-        pytest.param(NEW_YORK, 30, None, id="a day that was not told"),
+        pytest.param(NEW_YORK, 30, None, id="a day that was not listed"),
         pytest.param(CLOSED_ON_TUESDAY, 6, None, id="a holiday"),
         pytest.param(SimHours("US/Eastern", "20260105:0930-20260105:1300"), 5, at(5, 18), id="a short day"),
     ],
@@ -77,9 +77,9 @@ def test_hours_in_a_zone_that_leaves_summer_time_open_tell_nothing(zone: str) ->
 def test_a_contract_is_traded_for_the_last_time_at_the_end_of_the_last_session_of_its_last_day(
     hours: SimHours, day: int, ends: datetime | None
 ) -> None:
-    told = Hours.parse(hours.zone, hours.trading, hours.liquid)
-    assert told is not None
-    assert told.last_of(date(2026, 1, day)) == ends
+    parsed = Hours.parse(hours.zone, hours.trading, hours.liquid)
+    assert parsed is not None
+    assert parsed.last_of(date(2026, 1, day)) == ends
 
 
 def test_hours_are_wanted_of_contracts_whose_last_day_is_near_and_kept_once_the_day_is_over() -> None:
@@ -97,7 +97,7 @@ def test_hours_are_wanted_of_contracts_whose_last_day_is_near_and_kept_once_the_
 
 
 @pytest.mark.parametrize("words", ["", "20260105:CLOSED", "soon", "99999999:0900-99999999:9900"])
-def test_hours_that_name_no_close_tell_nothing(words: str) -> None:
+def test_hours_that_name_no_close_say_nothing(words: str) -> None:
     assert Hours.parse("US/Eastern", words, words) is None
 
 
@@ -121,10 +121,10 @@ def test_hours_that_name_no_close_tell_nothing(words: str) -> None:
         ),
         pytest.param({"tif": "GTD", "good_till": "20260199"}, None, id="until a date that there is not"),
         pytest.param({"tif": "GTD", "good_till": "20260107 11:30:00"}, None, id="until a time of an unknown zone"),
-        pytest.param({"tif": "GTD", "good_till": "20270107"}, None, id="until a date that is not told yet"),
+        pytest.param({"tif": "GTD", "good_till": "20270107"}, None, id="until a date that is not listed yet"),
     ],
 )
-async def test_an_order_tells_when_it_is_over_by_its_time_in_force(
+async def test_an_order_says_when_it_is_over_by_its_time_in_force(
     terms: dict[str, object], ends: datetime | None
 ) -> None:
     with simulated(clock=lambda: AT_NOON) as tws:
@@ -187,10 +187,10 @@ async def test_orders_of_one_oca_group_show_it_and_what_is_placed_beside_one_of_
         world.simulator.set_terms(other, oca_group="exit-7")
         world.simulator.set_terms(stranger, oca_group="another")
         report = await world.verdict()
-        told = {one.found.key: one.found for one in report.discrepancies}
-        assert (told[other].type, told[other].strategy) == (DiscrepancyType.EXTERNAL_ORDER, "t")
-        assert (told[other].severity, told[other].linked) == (Severity.INFO, (ours,))
-        assert (told[stranger].severity, told[stranger].strategy) == (Severity.WARNING, None)
+        found = {one.found.key: one.found for one in report.discrepancies}
+        assert (found[other].type, found[other].strategy) == (DiscrepancyType.EXTERNAL_ORDER, "t")
+        assert (found[other].severity, found[other].linked) == (Severity.INFO, (ours,))
+        assert (found[stranger].severity, found[stranger].strategy) == (Severity.WARNING, None)
         for order_id in (ours, other):
             order = await world.instrument.order_by_ticket(order_id)
             assert order is not None

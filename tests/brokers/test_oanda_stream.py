@@ -92,7 +92,7 @@ FILL = {"type": "ORDER_FILL", "id": "8", "accountID": ACCOUNT_ID, "instrument": 
     ],
     ids=[
         "the next fill",
-        "a fill told twice",
+        "a fill reported twice",
         "a late fill",
         "a fill after a gap",
         "a fill as the first line",
@@ -157,19 +157,29 @@ def test_what_is_not_surely_a_whole_fill_of_ours_is_no_execution(line: object, c
     assert execution(line, created, ACCOUNT_ID) is None
 
 
-def test_a_fill_is_told_with_its_order_where_the_stream_told_of_that() -> None:
-    told = execution(WHOLE, {}, ACCOUNT_ID)
-    assert told is not None
-    assert (told.fill.fill_id, told.fill.quantity, told.fill.price, told.order) == ("8", D(100), D("1.25"), None)
+def test_a_fill_is_reported_with_its_order_where_the_stream_reported_that() -> None:
+    streamed = execution(WHOLE, {}, ACCOUNT_ID)
+    assert streamed is not None
+    assert (streamed.fill.fill_id, streamed.fill.quantity, streamed.fill.price, streamed.order) == (
+        "8",
+        D(100),
+        D("1.25"),
+        None,
+    )
     created = {"type": "MARKET_ORDER", "id": "5", "units": "150", "instrument": EUR, "time": WHOLE["time"]}
-    told = execution(WHOLE, {"5": {**created, "clientExtensions": {"id": "mine"}}}, ACCOUNT_ID)
-    assert told is not None
-    assert told.order is not None
-    row = (told.order.client_order_id, told.order.status, told.order.quantity, told.order.filled_quantity)
+    streamed = execution(WHOLE, {"5": {**created, "clientExtensions": {"id": "mine"}}}, ACCOUNT_ID)
+    assert streamed is not None
+    assert streamed.order is not None
+    row = (
+        streamed.order.client_order_id,
+        streamed.order.status,
+        streamed.order.quantity,
+        streamed.order.filled_quantity,
+    )
     assert row == ("mine", OrderStatus.CANCELLED, D(150), D(100)), "what is left of it is gone"
-    told = execution(WHOLE, {"5": {**created, "replacesOrderID": "4"}}, ACCOUNT_ID)
-    assert told is not None
-    assert told.order is None, "whose place it took is not known"
+    streamed = execution(WHOLE, {"5": {**created, "replacesOrderID": "4"}}, ACCOUNT_ID)
+    assert streamed is not None
+    assert streamed.order is None, "whose place it took is not known"
 
 
 @pytest.mark.parametrize(
@@ -197,13 +207,13 @@ def test_connections_wait_longer_each_time_and_are_never_more_than_two_a_second(
 def test_a_transaction_of_anybody_wakes_its_instrument_and_no_other(sim: OandaSimulator) -> None:
     """FEATURES 24"""
     with following(sim) as (stream, events):
-        assert heard(events) is None  # connected: what happened before is not told
+        assert heard(events) is None  # connected: what happened before is not reported
         assert (stream.state, stream.error) == (StreamState.LIVE, None)
         sim.place_limit(GBP, Side.BUY, D(5), D(1))
         assert heard(events) == GBP
         sim.trade(EUR, Side.BUY, D(100))  # an order and its fill
         assert (heard(events), heard(events)) == (EUR, EUR)
-        sim.set_position(GBP, "long", D(7), D(1))  # moves funds, as the stream tells it
+        sim.set_position(GBP, "long", D(7), D(1))  # moves funds, as the stream reports it
         sim.trade(GBP, Side.SELL, D(1))
         assert (heard(events), heard(events)) == (GBP, GBP)
         assert events.empty()
@@ -223,7 +233,7 @@ def test_a_transaction_that_was_lost_shows_in_the_next_heartbeat(sim: OandaSimul
         assert (stream.state, sim.stream.connections) == (StreamState.LIVE, 1)
 
 
-def test_executions_of_every_kind_of_order_are_told_whole(sim: OandaSimulator) -> None:
+def test_executions_of_every_kind_of_order_are_reported_whole(sim: OandaSimulator) -> None:
     executed: Queue[StreamedFill] = Queue()
     opened_one = opened(sim)
     opened_one.report_fills_to(executed.put)
@@ -235,16 +245,16 @@ def test_executions_of_every_kind_of_order_are_told_whole(sim: OandaSimulator) -
         sim.fill_order(late, D(3))
         stop = sim.place_dependent(EUR, "long", "STOP_LOSS", D(1))
         sim.fill_order(stop)
-        told = [executed.get(timeout=10) for _ in range(3)]
-    rows = [one.order for one in told]
-    assert [(one.fill.broker_order_id, one.fill.client_order_id, one.fill.quantity) for one in told] == [
+        streamed = [executed.get(timeout=10) for _ in range(3)]
+    rows = [one.order for one in streamed]
+    assert [(one.fill.broker_order_id, one.fill.client_order_id, one.fill.quantity) for one in streamed] == [
         (early, "early", D(5)), (late, "late", D(3)), (stop, None, D(5)),
     ]  # fmt: skip
     assert rows[0] is None, "it was there before the stream was"
     assert rows[1] is not None
     assert (rows[1].client_order_id, rows[1].quantity, rows[1].leg) == ("late", D(7), None)
     assert rows[2] is not None
-    assert (rows[2].order_type, rows[2].parent, rows[2].leg) == ("STOP_LOSS", told[0].fill.fill_id, "long")
+    assert (rows[2].order_type, rows[2].parent, rows[2].leg) == ("STOP_LOSS", streamed[0].fill.fill_id, "long")
 
 
 def _stall(sim: OandaSimulator) -> None:
@@ -273,7 +283,7 @@ ENDINGS: list[tuple[str, Step, StreamState, str]] = [
 
 
 @pytest.mark.parametrize(("end", "state", "why"), [row[1:] for row in ENDINGS], ids=[row[0] for row in ENDINGS])
-def test_every_ending_is_told_apart_and_survived(
+def test_every_ending_is_distinguished_and_survived(
     sim: OandaSimulator, caplog: pytest.LogCaptureFixture, end: Step, state: StreamState, why: str
 ) -> None:
     """PEERS 13: what ended is connected anew, and then anything may have changed. Only a refusal waits for us."""

@@ -49,7 +49,7 @@ from brokers.mt5.server_time import ServerTime
 from brokers.oanda import decode as oanda
 from brokers.oanda.account import Doubt, merge, read_details, with_rejections
 from brokers.oanda.stream import execution, wakes
-from brokers.simulators import ib_wire as ib_told
+from brokers.simulators import ib_wire as sim_wire
 from tests.brokers import kite_rows
 from tests.brokers.ib_rows import LATEST, SCOPE
 from tests.brokers.test_ib_fuzz import COMPLETED, EXECUTED, HELD, SINGLE, WORKING
@@ -148,15 +148,15 @@ def _oanda_order(body: bytes) -> None:
 
 def at_oanda() -> Target:
     """REST answers and lines of the transaction stream."""
-    told = payloads()
+    recorded = payloads()
     declared = (BadRow, BadAnswer, ValueError)
-    orders = told["details"]["account"]["orders"]
+    orders = recorded["details"]["account"]["orders"]
     return Target(
         {
-            "details": Kind(_oanda_details, declared, (_json(told["details"]),)),
-            "changes": Kind(_oanda_changes, (*declared, Doubt), (_json(told["changes"]),)),
-            "transactions": Kind(_oanda_transactions, declared, (_json(told["transactions"]),)),
-            "a line": Kind(_oanda_line, declared, tuple(_json(one) for one in told["transactions"])),
+            "details": Kind(_oanda_details, declared, (_json(recorded["details"]),)),
+            "changes": Kind(_oanda_changes, (*declared, Doubt), (_json(recorded["changes"]),)),
+            "transactions": Kind(_oanda_transactions, declared, (_json(recorded["transactions"]),)),
+            "a line": Kind(_oanda_line, declared, tuple(_json(one) for one in recorded["transactions"])),
             "an order": Kind(_oanda_order, declared, tuple(_json(one) for one in orders)),
         },
         ("brokers.oanda", "brokers.kit", "actors.reconciliation", "actors.book"),
@@ -167,9 +167,9 @@ def at_oanda() -> Target:
 
 
 def _kite_lists(body: bytes) -> None:
-    told = mapping(read_json(body), "it")
-    held, stock = kite.positions(told.get("positions")), kite.holdings(told.get("holdings"))
-    orders, trades = kite.orders(told.get("orders")), kite.trades(told.get("trades"))
+    lists = mapping(read_json(body), "it")
+    held, stock = kite.positions(lists.get("positions")), kite.holdings(lists.get("holdings"))
+    orders, trades = kite.orders(lists.get("orders")), kite.trades(lists.get("trades"))
     looks_right((held, stock, orders, trades))
     section: Section[Order] = Orderbook().take(orders, NOW.date(), NOW)
     fills: Section[Any] = Partial(tuple(trades.rows.values()), trades.problems)
@@ -183,15 +183,15 @@ def _kite_lists(body: bytes) -> None:
 
 
 def _kite_single(body: bytes) -> None:
-    told = read_json(body)
+    row = read_json(body)
     for read in (partial(kite.history, order_id="1"), gtts.trigger_row):
         with suppress(BadRow):
-            looks_right(read(told))
+            looks_right(read(row))
     with suppress(BadAnswer):
-        looks_right(gtts.placed_by(told))
-    if isinstance(told, dict):
+        looks_right(gtts.placed_by(row))
+    if isinstance(row, dict):
         with suppress(BadRow):
-            looks_right(kite.instrument_of(told))
+            looks_right(kite.instrument_of(row))
 
 
 def _kite_table(exchange: str, body: bytes) -> None:
@@ -254,10 +254,10 @@ def _mt5(legs: LegScheme, body: bytes) -> None:
 
 def _mt5_event(body: bytes) -> None:
     event = mt5.parse(body)
-    told = mt5.streamed(event, LegScheme.TICKET)
-    looks_right(told)
-    if told is not None:
-        looks_right(ServerTime().streamed(told, NOW))
+    event_read = mt5.streamed(event, LegScheme.TICKET)
+    looks_right(event_read)
+    if event_read is not None:
+        looks_right(ServerTime().streamed(event_read, NOW))
 
 
 def at_mt5() -> Target:
@@ -346,7 +346,7 @@ def at_ib() -> Target:
     rows: Iterable[Sequence[str]] = [*HELD, *WORKING, *COMPLETED, *EXECUTED]
     whole = b"\n".join(map(_fields, rows))
     hours = b"US/Eastern\x0020260106:0400-20260106:2000;20260107:CLOSED\x0020260106:0930-20260106:1600"
-    account = _fields(ib_told.portfolio("DU1", ib_told.contract_named("AAPL"), Decimal(1), Decimal(2), Decimal(3)))
+    account = _fields(sim_wire.portfolio("DU1", sim_wire.contract_named("AAPL"), Decimal(1), Decimal(2), Decimal(3)))
     kinds = {
         name: Kind(partial(_ib_row, read), (BadRow,), tuple(map(_fields, known)))
         for name, (read, known) in SINGLE.items()

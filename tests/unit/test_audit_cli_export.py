@@ -135,14 +135,14 @@ def test_the_facts_of_a_record_have_columns_of_their_own(case: Case, target: Pat
     rows = {"csv": read_csv, "parquet": read_parquet, "jsonl": read_jsonl}[form](target)
     assert set(rows[0]) == {*COLUMNS, *FACTS}
 
-    def told(kind: EventType) -> dict[str, Any]:
+    def facts_of(kind: EventType) -> dict[str, Any]:
         last = [row for row in rows if row["type"] == kind][-1]
         return {name: last[name] for name in FACTS if last[name] != nothing}
 
-    filled = told(EventType.ORDER_FILLED)
+    filled = facts_of(EventType.ORDER_FILLED)
     assert (filled["account"], filled["instrument"], filled["side"]) == ("acc", "EURUSD", "BUY")
     assert {"fill_id", "quantity", "price"} <= filled.keys()
-    assert told(EventType.RECONCILIATION_DISCREPANCY) == {
+    assert facts_of(EventType.RECONCILIATION_DISCREPANCY) == {
         "account": "acc",
         "instrument": "EURUSD",
         "discrepancy_id": "d1",
@@ -151,7 +151,7 @@ def test_the_facts_of_a_record_have_columns_of_their_own(case: Case, target: Pat
         **done,
         "resolved": "true",
     }
-    assert told(EventType.OPERATOR_ACTION) == {"by": "a@b"}
+    assert facts_of(EventType.OPERATOR_ACTION) == {"by": "a@b"}
 
 
 def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(case: Case, target: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_file_that_came_to_be_meanwhile_is_kept(case: Case, target: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "words"),
     [
         (OSError(28, "No space left on device"), 2, "No space left on device"),
         (JournalUnavailable("read records", "the disk is gone", "Bring it back"), 3, "the disk is gone"),
@@ -195,7 +195,7 @@ def test_whatever_fails_leaves_no_half_file(
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
     status: int,
-    told: str,
+    words: str,
     force: bool,
 ) -> None:
     def write(out: Any, pages: Iterator[Any]) -> None:
@@ -209,7 +209,7 @@ def test_whatever_fails_leaves_no_half_file(
     result = case.audit("export", "--format", "jsonl", target, *(["--force"] if force else []))
 
     assert (result.exit_code, result.stdout) == (status, "")
-    assert told in result.stderr
+    assert words in result.stderr
     assert [(file.name, file.read_text()) for file in target.parent.iterdir()] == (
         [("records", "precious")] if force else []
     )
@@ -230,16 +230,16 @@ def test_ctrl_c_ends_a_running_export_with_nothing_left(case: Case, target: Path
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "words"),
     [("missing/records", "No such file or directory"), ("../accounts.yaml/records", "Not a directory")],
 )
-def test_a_place_that_cannot_be_written_is_named(case: Case, target: Path, where: str, told: str) -> None:
+def test_a_place_that_cannot_be_written_is_named(case: Case, target: Path, where: str, words: str) -> None:
     result = case.audit("export", "--format", "csv", target.parent / where)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    assert words in result.stderr
 
 
-def test_an_unknown_format_and_a_missing_extra_are_told(
+def test_an_unknown_format_and_a_missing_extra_are_named(
     case: Case, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = case.audit("export", "--format", "xlsx", target)
@@ -290,11 +290,11 @@ def test_old_records_go_into_a_journal_that_verifies_and_so_does_the_rest(case: 
     assert case.json("verify")["archived_seq"] == done["last_seq"]
     assert CliRunner().invoke(app, ["audit", "verify", "--journal", str(target)]).exit_code == 0
     assert f"the {done['last_seq']} before are in" in case.audit("verify").stdout
-    told = f"records 1 to {done['last_seq']} were archived and are not shown"
-    assert told in case.audit("query").stderr, "half an answer says that it is"
-    assert told in case.audit("export", "--format", "csv", target.parent / "rest.csv").stderr
-    assert told not in case.audit("query", "--since", to_iso(at(690))).stderr
-    assert told not in case.audit("query", "--limit", 1, "--jsonl").stderr
+    notice = f"records 1 to {done['last_seq']} were archived and are not shown"
+    assert notice in case.audit("query").stderr, "half an answer says that it is"
+    assert notice in case.audit("export", "--format", "csv", target.parent / "rest.csv").stderr
+    assert notice not in case.audit("query", "--since", to_iso(at(690))).stderr
+    assert notice not in case.audit("query", "--limit", 1, "--jsonl").stderr
     after = case.json("replay", "--account", "acc", "--instrument", "EURUSD")
     assert (after["book"], after["hash"]) == (now["book"], now["hash"])
 

@@ -86,7 +86,7 @@ def test_a_bad_line_is_named_and_nothing_of_the_file_is_recorded(house: House) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "words"),
     [
         (("--account", "nope"), 2, "There are: fx, cfd, old"),
         (("--account", "fx", "/no/such/file"), 2, "/no/such/file cannot be read: No such file"),
@@ -94,12 +94,12 @@ def test_a_bad_line_is_named_and_nothing_of_the_file_is_recorded(house: House) -
     ],
 )
 def test_record_says_what_is_wrong_with_its_arguments(
-    house: House, arguments: tuple[str, ...], code: int, told: str
+    house: House, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     result = run("record", house.path, *arguments, stdin=PLACED)
 
     assert result.exit_code == code
-    assert told in result.stderr
+    assert words in result.stderr
 
 
 def test_record_into_a_journal_that_is_away_says_so(house: House) -> None:
@@ -136,8 +136,8 @@ def test_a_wrong_configuration_names_every_problem_and_nothing_is_started(
 
     assert result.exit_code == 2
     assert result.stdout == ""
-    for told in ("journal.url", "intrval_s", "account_id", "token", "instruments"):
-        assert told in result.stderr
+    for words in ("journal.url", "intrval_s", "account_id", "token", "instruments"):
+        assert words in result.stderr
     assert f"{path}:3" in result.stderr
 
 
@@ -209,9 +209,9 @@ def test_a_journal_where_relative_paths_used_to_lead_is_named_and_not_forgotten(
 
 
 def test_reconcile_says_once_where_a_new_journal_begins(house: House) -> None:
-    told = f"there is no journal yet: starting a new one at {house.journal}"
-    assert told in run("reconcile", house.path).stderr
-    assert told not in run("reconcile", house.path).stderr
+    words = f"there is no journal yet: starting a new one at {house.journal}"
+    assert words in run("reconcile", house.path).stderr
+    assert words not in run("reconcile", house.path).stderr
 
 
 def test_reconcile_from_cron_begins_no_journal_unasked(house: House) -> None:
@@ -232,8 +232,8 @@ def test_check_prints_what_would_run(house: House) -> None:
     result = run("check", house.path)
 
     assert result.exit_code == 0
-    for told in ("fx", "GBP_JPY", "300 s", "cfd", "EURUSD", "15 s", "old", "disabled"):
-        assert told in result.stdout
+    for words in ("fx", "GBP_JPY", "300 s", "cfd", "EURUSD", "15 s", "old", "disabled"):
+        assert words in result.stdout
     assert house.oanda.requests == ()
 
 
@@ -268,7 +268,7 @@ def test_check_connects_each_enabled_account_and_says_what_was_reached(house: Ho
     assert run("check", house.path, "--connect").exit_code == 3
 
 
-def test_check_says_that_a_login_nobody_tells_is_unproven(house: House) -> None:
+def test_check_says_that_a_login_nobody_states_is_unproven(house: House) -> None:
     """The account may be another one's: the configuration alone vouches for it."""
     gateway = Mt5Simulator(login=777, instruments=("EURUSD",), base_only=True)
     path = house.directory / "unproven.yaml"
@@ -324,7 +324,7 @@ def test_commands_to_a_supervisor_that_does_not_run_say_where_it_was_looked_for(
 
 
 @pytest.mark.parametrize("more", [(), ("--detach",)], ids=["attached", "detached"])
-def test_a_cluster_that_does_not_answer_is_told_at_once(house: House, more: tuple[str, ...]) -> None:
+def test_a_cluster_that_does_not_answer_is_reported_at_once(house: House, more: tuple[str, ...]) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
@@ -357,7 +357,7 @@ def test_tail_prints_the_last_records_with_the_keys_of_the_contract_beside_a_wri
     assert "fx/GBP_JPY RECONCILIATION_DISCREPANCY MISSING_LOCALLY long: nothing → 80, force_add" in words.stdout
 
 
-def test_verify_tells_an_intact_journal_from_an_altered_one(house: House) -> None:
+def test_verify_distinguishes_an_intact_journal_from_an_altered_one(house: House) -> None:
     house.oanda.set_position("GBP_JPY", LONG, Decimal(80), Decimal("191.2"))
     reconciled(house)
     every = records(house)
@@ -434,7 +434,7 @@ def test_a_simulator_by_itself_is_reached_with_what_it_prints_and_ends_by_a_sign
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "words"),
     [
         (("paper", "--port", 0), "There are: oanda, mt5, kite, ib"),
         (("oanda", "--port", 0, "--login", 5), "--login is for mt5"),
@@ -443,11 +443,11 @@ def test_a_simulator_by_itself_is_reached_with_what_it_prints_and_ends_by_a_sign
         (("oanda", "--port", 70000), "65535"),
     ],
 )
-def test_simulate_says_what_does_not_fit(arguments: tuple[object, ...], told: str) -> None:
+def test_simulate_says_what_does_not_fit(arguments: tuple[object, ...], words: str) -> None:
     result = run("simulate", *arguments)
 
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert words in result.stderr
 
 
 @pytest.mark.parametrize("broker", ["oanda", "mt5"])

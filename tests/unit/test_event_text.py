@@ -20,7 +20,7 @@ CONNECTIONS: dict[str, tuple[EventType, dict[str, Json], str]] = {
 
 
 @pytest.mark.parametrize(("kind", "payload", "line"), CONNECTIONS.values(), ids=CONNECTIONS.keys())
-def test_a_connection_and_a_stream_are_told_apart(kind: EventType, payload: dict[str, Json], line: str) -> None:
+def test_a_connection_and_a_stream_are_distinguished(kind: EventType, payload: dict[str, Json], line: str) -> None:
     event = Event("1", kind, Severity.WARNING, datetime(2026, 1, 5, tzinfo=UTC), payload)
 
     assert describe(event) == line
@@ -57,7 +57,7 @@ FILLED: dict[str, Json] = {
     "replaces": [], "counted": True,
 }  # fmt: skip
 CONTAINED = "the positions, as the book was last set to them, contain it"
-TOLD: dict[str, tuple[EventType, dict[str, Json], str]] = {
+LINES: dict[str, tuple[EventType, dict[str, Json], str]] = {
     "a restart names its actor": (
         EventType.ACTOR_RESTARTED,
         {"actor": "fx/GBP_JPY", "reason": "its process has ended", "restarts": 1},
@@ -98,7 +98,7 @@ TOLD: dict[str, tuple[EventType, dict[str, Json], str]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "payload", "line"), TOLD.values(), ids=TOLD.keys())
+@pytest.mark.parametrize(("kind", "payload", "line"), LINES.values(), ids=LINES.keys())
 def test_a_record_reads_as_what_happened_and_to_whom(kind: EventType, payload: dict[str, Json], line: str) -> None:
     event = Event("1", kind, Severity.INFO, datetime(2026, 1, 5, tzinfo=UTC), payload)
 
@@ -106,7 +106,7 @@ def test_a_record_reads_as_what_happened_and_to_whom(kind: EventType, payload: d
 
 
 @pytest.mark.parametrize(("legs", "shown"), [([], True), ([["net", "3"]], False)])
-def test_those_who_watch_are_told_of_a_reported_fill_that_moved_nothing(legs: list[Json], shown: bool) -> None:
+def test_those_who_watch_learn_of_a_reported_fill_that_moved_nothing(legs: list[Json], shown: bool) -> None:
     event = Event(
         "1", EventType.FILL_RECORDED, Severity.INFO, datetime(2026, 1, 5, tzinfo=UTC), FILLED | {"legs": legs}
     )
@@ -125,9 +125,9 @@ def test_a_missed_fill_is_one_line(correction: str, later_s: int, lines: int) ->
     filled = Event("2", EventType.ORDER_FILLED, Severity.INFO, at + timedelta(seconds=later_s), FILLED)
     summaries = Summaries()
 
-    told = [summaries.of(Record(n, "fx/EUR_USD", n, event, "", "")) for n, event in enumerate((found, filled), 1)]
+    texts = [summaries.of(Record(n, "fx/EUR_USD", n, event, "", "")) for n, event in enumerate((found, filled), 1)]
 
-    assert sum(one is not None for one in told) == lines
+    assert sum(one is not None for one in texts) == lines
     assert summaries.of(Record(3, "fx/GBP_JPY", 1, filled, "", "")) is not None
 
 
@@ -161,10 +161,10 @@ def test_an_open_break_is_one_line_until_it_changes_or_ends() -> None:
     ]
 
 
-def _told(*events: Event) -> list[str]:
+def _texts(*events: Event) -> list[str]:
     summaries = Summaries()
-    told = [summaries.of(Record(seq, "fx/EUR_USD", seq, event, "", "")) for seq, event in enumerate(events, 1)]
-    return [one.text for one in told if one is not None]
+    texts = [summaries.of(Record(seq, "fx/EUR_USD", seq, event, "", "")) for seq, event in enumerate(events, 1)]
+    return [one.text for one in texts if one is not None]
 
 
 def _adopted(broker_value: str, *, key: str = "12", later: timedelta = timedelta()) -> tuple[Event, Event]:
@@ -198,10 +198,10 @@ def _adopted(broker_value: str, *, key: str = "12", later: timedelta = timedelta
 def test_an_external_trade_is_one_line_where_its_order_has_no_more_to_say(
     events: tuple[Event, Event], lines: int
 ) -> None:
-    told = _told(*events)
+    texts = _texts(*events)
 
-    assert len(told) == lines
-    assert told[0] == "missed fill of external order 12: 300, apply_fill (fill applied)"
+    assert len(texts) == lines
+    assert texts[0] == "missed fill of external order 12: 300, apply_fill (fill applied)"
 
 
 def test_several_external_trades_of_one_look_are_a_line_each() -> None:
@@ -209,7 +209,7 @@ def test_several_external_trades_of_one_look_are_a_line_each() -> None:
     fills = [replace(fill, payload={**fill.payload, "key": key}) for key in ("12", "13", "14")]
     orders = [replace(order, payload={**order.payload, "key": key}) for key in ("12", "13", "14")]
 
-    assert len(_told(*fills, *orders)) == 3
+    assert len(_texts(*fills, *orders)) == 3
 
 
 @pytest.mark.parametrize(
@@ -228,12 +228,12 @@ def test_an_order_that_ended_is_one_line_unless_the_broker_says_why(order: dict[
         "broker_value": "SELL 9 CANCELLED filled 0", "correction": "update_order",
     }  # fmt: skip
 
-    told = _told(
+    texts = _texts(
         Event("1", EventType.RECONCILIATION_DISCREPANCY, Severity.INFO, at, found),
         Event("2", EventType.ORDER_CANCELLED, Severity.INFO, at, {"order": order}),
     )
 
-    assert len(told) == lines
+    assert len(texts) == lines
 
 
 def test_a_break_of_the_account_that_is_journaled_a_moment_after_it_was_found_is_new() -> None:
@@ -243,6 +243,6 @@ def test_a_break_of_the_account_that_is_journaled_a_moment_after_it_was_found_is
         "opened_at": "2026-01-05T09:00:00.000000Z",
     }  # fmt: skip
 
-    told = _told(Event("1", EventType.RECONCILIATION_DISCREPANCY, Severity.WARNING, at, found))
+    texts = _texts(Event("1", EventType.RECONCILIATION_DISCREPANCY, Severity.WARNING, at, found))
 
-    assert told == ["UNMANAGED_INSTRUMENT AUD_USD: in the account: net 5, open"]
+    assert texts == ["UNMANAGED_INSTRUMENT AUD_USD: in the account: net 5, open"]

@@ -1,5 +1,5 @@
-"""A broker that flaps fills no disk: what comes and goes all the time is reported a bounded number of times, stands until
-it is calm, and keeps nothing back that changes a book."""
+"""A broker that flaps fills no disk: what comes and goes all the time is reported a bounded number of times, stands
+until it is calm, and keeps nothing back that changes a book."""
 
 from __future__ import annotations
 

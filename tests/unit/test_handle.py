@@ -83,7 +83,7 @@ async def test_without_the_journal_a_report_is_to_be_made_again(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields", "told"),
+    ("kind", "fields", "words"),
     [
         ("fill", {"price": 1.1}, "price: found 1.1, expected a finite number, as a Decimal or text: a float is not"),
         ("fill", {"side": "buy"}, 'side: found "buy", expected BUY or SELL'),
@@ -98,7 +98,7 @@ async def test_without_the_journal_a_report_is_to_be_made_again(tmp_path: Path) 
     ],
 )
 def test_a_report_that_cannot_be_is_refused_with_what_was_expected(
-    tmp_path: Path, kind: str, fields: dict[str, Any], told: str
+    tmp_path: Path, kind: str, fields: dict[str, Any], words: str
 ) -> None:
     async def story() -> None:
         async with a_handle(tmp_path) as (_, sup):
@@ -106,7 +106,7 @@ def test_a_report_that_cannot_be_is_refused_with_what_was_expected(
             given = {**FILL, **fields} if kind == "fill" else fields
             with pytest.raises(InvalidReport) as caught:
                 await getattr(eur, f"record_{kind}")(**given)
-            assert told in str(caught.value)
+            assert words in str(caught.value)
             assert (await eur.book()).state.version == 1
 
     virtual_time(story)()
@@ -237,13 +237,13 @@ def test_where_there_is_none_it_says_what_was_looked_for_and_how_to_start_one(co
     assert str(caught.value).endswith(f"Start one with: python -m supervisor start {configuration}")
 
 
-def test_a_run_file_of_a_process_that_ended_is_told_at_once(configuration: Path) -> None:
+def test_a_run_file_of_a_process_that_ended_is_reported_at_once(configuration: Path) -> None:
     leave_run_file(configuration, "127.0.0.1:1", 2**22 - 1)
     with pytest.raises(NotRunning, match=r"names process 4194303 at 127.0.0.1:1, which has ended"):
         supervisor.connect(configuration)
 
 
-def test_a_cluster_that_does_not_answer_is_told_at_once(configuration: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_reported_at_once(configuration: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -283,7 +283,7 @@ def test_without_a_configuration_and_a_cluster_both_are_named(tmp_path: Path, mo
     assert f"there is no config/accounts.yaml in {tmp_path}; no Ray cluster runs on this machine" in str(caught.value)
 
 
-def test_a_configuration_that_cannot_be_read_is_told_as_anywhere(tmp_path: Path) -> None:
+def test_a_configuration_that_cannot_be_read_is_reported_as_anywhere(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
         supervisor.connect(tmp_path / "nowhere.yaml")
     bad = tmp_path / "bad.yaml"
@@ -369,7 +369,7 @@ def test_a_filter_that_cannot_be_is_refused_with_those_there_are(
 
 
 @pytest.mark.parametrize(
-    ("ask", "error", "told"),
+    ("ask", "error", "words"),
     [
         pytest.param(lambda _, i: i.recent("x"), TypeError, "newest: found 'x', expected a whole number", id="recent"),
         pytest.param(lambda _, i: i.recent(-1), ValueError, "newest: found -1, .*0 or more", id="recent negative"),
@@ -417,19 +417,19 @@ def test_a_filter_that_cannot_be_is_refused_with_those_there_are(
     ],
 )
 def test_an_argument_that_cannot_be_is_named_with_what_was_expected(
-    tmp_path: Path, ask: Callable[[AsyncHandle, AsyncInstrument], Any], error: type[Exception], told: str
+    tmp_path: Path, ask: Callable[[AsyncHandle, AsyncInstrument], Any], error: type[Exception], words: str
 ) -> None:
     async def story() -> None:
         async with a_handle(tmp_path) as (_, sup):
             eur = await sup.instrument("fx", "EUR_USD")
-            with pytest.raises(error, match=told):
+            with pytest.raises(error, match=words):
                 await ask(sup, eur)
 
     virtual_time(story)()
 
 
 @pytest.mark.parametrize(
-    ("after_seq", "idle_s", "error", "told"),
+    ("after_seq", "idle_s", "error", "words"),
     [
         ("x", None, TypeError, "after_seq: found 'x', expected a whole number"),
         (-1, None, ValueError, "after_seq: found -1"),
@@ -438,12 +438,12 @@ def test_an_argument_that_cannot_be_is_named_with_what_was_expected(
     ],
 )
 def test_live_events_are_refused_where_they_cannot_start_or_end(
-    after_seq: Any, idle_s: Any, error: type[Exception], told: str
+    after_seq: Any, idle_s: Any, error: type[Exception], words: str
 ) -> None:
     def port() -> Port:
         raise AssertionError("nobody is asked")
 
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=words):
         EventStream(port, {}, after_seq, idle_s)
 
 
@@ -483,8 +483,8 @@ async def test_a_check_before_its_time_says_that_none_was_made(tmp_path: Path) -
         again = await eur.check()
         assert (made.throttled, again.throttled) == (False, True)
         assert again.to_dict()["throttled"] is True
-        told = r"^fx/EUR_USD: no check was due, so none was made; the last one after a buy: SUCCESS, at 20"
-        assert re.match(told, str(again))
+        expected = r"^fx/EUR_USD: no check was due, so none was made; the last one after a buy: SUCCESS, at 20"
+        assert re.match(expected, str(again))
 
 
 @virtual_time
@@ -492,9 +492,9 @@ async def test_after_a_stop_an_instrument_is_not_said_to_be_starting(tmp_path: P
     async with a_handle(tmp_path) as (_, sup):
         eur = await sup.instrument("fx", "EUR_USD")
         await sup.stop()
-        told = await eur.trading_allowed()
-        assert not told
-        assert [str(one.text) for one in told.reasons] == ["the supervisor was stopped, and its actor with it"]
+        permission = await eur.trading_allowed()
+        assert not permission
+        assert [str(one.text) for one in permission.reasons] == ["the supervisor was stopped, and its actor with it"]
 
 
 def test_a_run_file_that_cannot_be_written_says_where_and_leaves_nothing(

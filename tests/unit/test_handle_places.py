@@ -39,7 +39,7 @@ HALTED = {"scope": "account fx", "reason": None, "since": "2026-01-05T00:00:00Z"
 ASKED = Asked("/somewhere/accounts.yaml", None, None, 5.0, "momentum")
 
 
-class Told:
+class OneStatus:
     """A cluster in which the supervisor answers with one status, or not at all."""
 
     def __init__(self, *halts: dict[str, Any], away: bool = False) -> None:
@@ -56,9 +56,11 @@ class Told:
         return {"accounts": [{"instruments": [{"health": {"halted": list(self._halts)}}]}]}
 
 
-def _connection(client: Told | None = None, asked: Asked | None = ASKED, strategy: str | None = None) -> Connection:
+def _connection(
+    client: OneStatus | None = None, asked: Asked | None = ASKED, strategy: str | None = None
+) -> Connection:
     place = Place(Address("nowhere:1", None), "test", "a test", asked=asked, strategy=strategy)
-    port = BlockingPort(client or Told())  # type: ignore[arg-type] # it only calls
+    port = BlockingPort(client or OneStatus())  # type: ignore[arg-type] # it only calls
     return Connection(place, LINK, port, port)  # type: ignore[arg-type] # nothing is awaited here
 
 
@@ -97,19 +99,19 @@ def _in_a_fork(work: Callable[[], object]) -> str:
     if child == 0:
         try:
             said = str(work())
-        except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent learns of it
             said = f"{type(error).__name__}: {error}"
         os.write(write, said.encode())
         os._exit(0)
     os.close(write)
-    with os.fdopen(read) as told:
-        words = told.read()
+    with os.fdopen(read) as answer:
+        words = answer.read()
     os.waitpid(child, 0)
     return words
 
 
 @pytest.mark.parametrize("ask", [Handle.status, Handle.halt, Handle.stop, lambda sup: sup.instrument("fx", "EUR_USD")])
-def test_a_forked_child_is_told_what_to_do_instead(ask: Callable[[Handle], object]) -> None:
+def test_a_forked_child_learns_what_to_do_instead(ask: Callable[[Handle], object]) -> None:
     sup = Handle(_connection())
 
     said = _in_a_fork(lambda: ask(sup))
@@ -130,7 +132,7 @@ def test_a_handle_is_sent_as_what_was_asked_for() -> None:
     "one",
     [
         Handle(_connection()).aio,
-        AsyncVenue("desk", lambda: BlockingPort(Told())),  # type: ignore[arg-type] # it is not called
+        AsyncVenue("desk", lambda: BlockingPort(OneStatus())),  # type: ignore[arg-type] # it is not called
         _connection(asked=None),
     ],
     ids=["aio", "venue", "one that was not opened"],
@@ -144,24 +146,24 @@ def test_what_cannot_be_sent_says_what_can(one: object, send: Callable[[object],
 @pytest.mark.parametrize(
     ("client", "words"),
     [
-        (Told(), "connected>"),
-        (Told(HALTED), "connected, trading halted: account fx>"),
-        (Told(away=True), "connected, which does not answer>"),
+        (OneStatus(), "connected>"),
+        (OneStatus(HALTED), "connected, trading halted: account fx>"),
+        (OneStatus(away=True), "connected, which does not answer>"),
     ],
 )
-def test_a_handle_shows_what_is_halted(client: Told, words: str) -> None:
+def test_a_handle_shows_what_is_halted(client: OneStatus, words: str) -> None:
     assert repr(Handle(_connection(client))).endswith(words)
 
 
 @pytest.mark.parametrize(
     ("client", "shown"),
     [
-        (Told(), "<fx/EUR_USD>"),
-        (Told(HALTED), "<fx/EUR_USD, account fx halted>"),
-        (Told(away=True), "<fx/EUR_USD, which does not answer>"),
+        (OneStatus(), "<fx/EUR_USD>"),
+        (OneStatus(HALTED), "<fx/EUR_USD, account fx halted>"),
+        (OneStatus(away=True), "<fx/EUR_USD, which does not answer>"),
     ],
 )
-def test_an_instrument_of_a_handle_shows_which_halts_apply_to_it(client: Told, shown: str) -> None:
+def test_an_instrument_of_a_handle_shows_which_halts_apply_to_it(client: OneStatus, shown: str) -> None:
     assert repr(Instrument(Named("fx", "EUR_USD", "fx/EUR_USD", LegScheme.NET), _connection(client))) == shown
 
 
@@ -211,13 +213,13 @@ async def test_what_is_reported_and_asked_says_who_from_which_process_and_for_wh
             EventType.TRADING_HALTED,
             EventType.OPERATOR_ACTION,
         )
-        told = {one.event.type: one.event.payload for one in journal.records(types=kinds)}
+        payloads = {one.event.type: one.event.payload for one in journal.records(types=kinds)}
         journal.close()
 
-    assert told.keys() == set(kinds)
-    for payload in told.values():
+    assert payloads.keys() == set(kinds)
+    for payload in payloads.values():
         assert "@" in str(payload["by"])
         assert str(payload["process"]).startswith(f"{os.getpid()} ")
-    order: Any = told[EventType.ORDER_RECORDED]["order"]
-    strategies = [told[kind]["strategy"] for kind in kinds if kind is not EventType.ORDER_RECORDED]
+    order: Any = payloads[EventType.ORDER_RECORDED]["order"]
+    strategies = [payloads[kind]["strategy"] for kind in kinds if kind is not EventType.ORDER_RECORDED]
     assert [order["strategy"], *strategies] == ["momentum", "momentum", "carry", "momentum", "momentum"]

@@ -49,7 +49,7 @@ async def own(house: House, name: str = "EURUSD") -> int:
 
 
 async def quiet(house: House) -> None:
-    """Every instrument holds something, has told so itself, and twice as much time has passed as takes a round."""
+    """Every instrument holds something, has reported so itself, and twice as much time has passed as takes a round."""
     for name in house.names:
         house.broker.hold(5, instrument=name)
     await house.start()
@@ -57,7 +57,7 @@ async def quiet(house: House) -> None:
 
 
 async def verified(house: House, at: datetime | None = None, name: str = "EURUSD") -> datetime | None:
-    """When the journal proves, by a moment, that a book was in step: as ``audit replay`` tells it."""
+    """When the journal proves, by a moment, that a book was in step: as ``audit replay`` says it."""
     journal = Journal.open(house.url, read_only=True)
     try:
         return Past([journal], FX, name).at(at if at is not None else house.clock()).verified_at
@@ -83,7 +83,7 @@ async def test_one_record_in_five_minutes_names_all_that_are_in_step_and_none_wr
 
 
 @virtual_time
-async def test_what_changes_is_told_by_itself_at_once_and_the_others_are_named_still(tmp_path: Path) -> None:
+async def test_what_changes_is_reported_by_itself_at_once_and_the_others_are_named_still(tmp_path: Path) -> None:
     async with a_house(tmp_path, NAMES, interval_s=15.0) as house:
         await quiet(house)
         proven, count = await own(house), len(await named(house))
@@ -131,7 +131,7 @@ async def test_a_difference_that_stands_and_a_broker_that_is_away_are_named_by_n
 
 @virtual_time
 async def test_a_book_that_was_written_to_since_is_not_named_at_what_it_was(tmp_path: Path) -> None:
-    """A second actor of the name that lives on, or one that told and then wrote: the journal knows the version."""
+    """A second actor of the name that lives on, or one that reported and then wrote: the journal knows the version."""
     async with a_house(tmp_path, NAMES) as house:
         await quiet(house)
         count = len(await named(house))
@@ -145,7 +145,7 @@ async def test_a_book_that_was_written_to_since_is_not_named_at_what_it_was(tmp_
 
 
 @virtual_time
-async def test_whose_stream_somebody_else_continued_learns_of_it_by_what_he_told(tmp_path: Path) -> None:
+async def test_whose_stream_somebody_else_continued_learns_of_it_by_what_he_reported(tmp_path: Path) -> None:
     """Another actor of the name wrote and is gone; the one that lives has nothing to write, and would not find out."""
     async with a_house(tmp_path, NAMES) as house:
         await quiet(house)
@@ -179,7 +179,7 @@ async def test_what_is_proven_at_least_stays_true_whoever_dies_before_it_is_writ
         assert after is not None
         assert proven is not None
         if dies in ("instrument", "audit"):
-            assert proven < after <= asked_at, "it was in step, and what it told is written"
+            assert proven < after <= asked_at, "it was in step, and what it reported is written"
         else:
             assert after == proven, "who was to write it is gone: it was proven to nobody"
         await house.start()
@@ -359,7 +359,7 @@ async def test_a_report_counts_both_kinds_and_words_name_who_is_in_it(tmp_path: 
 
 
 @virtual_time
-async def test_a_drawing_has_what_the_broker_told_when_the_account_named_the_book(tmp_path: Path) -> None:
+async def test_a_drawing_has_what_the_broker_reported_when_the_account_named_the_book(tmp_path: Path) -> None:
     async with a_house(tmp_path, NAMES) as house:
         await quiet(house)
         with opened(house) as journal:
@@ -368,7 +368,7 @@ async def test_a_drawing_has_what_the_broker_told_when_the_account_named_the_boo
             (line,) = lines(replay(FX, "EURUSD", ()), of_it)
             assert len([one for one in line.reported if one[1] == 5]) >= count
             assert line.reported[-1][2] == of_it[-1].seq
-            # Where positions are not compared, nobody told of them.
+            # Where positions are not compared, nobody reported them.
             silent = [_without_positions(one) if named_in(one.event) is not None else one for one in of_it]
             (line,) = lines(replay(FX, "EURUSD", ()), silent)
             assert line.reported[-1][2] < of_it[-1].seq
@@ -387,7 +387,7 @@ LOOKS = st.lists(
 @given(LOOKS)
 def test_each_is_named_once_at_its_version_by_a_look_that_was_its_own_and_no_later(looks: Any) -> None:
     began = datetime.fromisoformat("2026-01-05T00:00:00+00:00")
-    told: dict[str, InStep] = {}
+    reported: dict[str, InStep] = {}
     for name, version, look, late in looks:
         asked = began + timedelta(seconds=10 * look, milliseconds=100 * late)
         payload: dict[str, Json] = {
@@ -399,16 +399,18 @@ def test_each_is_named_once_at_its_version_by_a_look_that_was_its_own_and_no_lat
             "fills_cursor": look,
             "legs": 1,
         }
-        told[name] = InStep(name, version, payload)
-    made = gathered(told.values())
+        reported[name] = InStep(name, version, payload)
+    made = gathered(reported.values())
     found: dict[str, tuple[int, Any]] = {}
     for one in made:
         of_it: Any = one["instruments"]
         assert not found.keys() & of_it.keys()
         found |= {name: (version, one) for name, version in of_it.items()}
-    assert {name: version for name, (version, _) in found.items()} == {name: one.version for name, one in told.items()}
+    assert {name: version for name, (version, _) in found.items()} == {
+        name: one.version for name, one in reported.items()
+    }
     for name, (_, by) in found.items():
-        assert by["as_of"] == told[name].payload["as_of"]
-        assert by["fills_cursor"] == told[name].payload["fills_cursor"]
-        assert by["requested_at"] <= told[name].payload["requested_at"]
-    assert len(made) == len({one.payload["as_of"] for one in told.values()})
+        assert by["as_of"] == reported[name].payload["as_of"]
+        assert by["fills_cursor"] == reported[name].payload["fills_cursor"]
+        assert by["requested_at"] <= reported[name].payload["requested_at"]
+    assert len(made) == len({one.payload["as_of"] for one in reported.values()})

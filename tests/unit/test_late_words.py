@@ -1,4 +1,4 @@
-"""What a broker tells late of something that is over already: totals and averages come out exact, what was guessed
+"""What a broker reports late of something that is over already: totals and averages come out exact, what was guessed
 gives way, and nothing is reported as a difference that our side made itself."""
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def test_what_our_side_reported_of_a_fill_gives_way_though_part_of_it_is_closed(
     desk = two_orders()
     desk.report(fill_report("F1", 100, "1.1", at_s=2, order_id="B1"), at_s=2)
     desk.report(fill_report("F2", 40, "1.3", at_s=4, order_id="B2", side=Side.SELL), at_s=4)
-    told = replace(BOUGHT, quantity=dec(90), price=dec("1.2"))
-    last = desk.look(slice_at(20, [pos(50, "1.2")], [buys(90, "1.2"), SELLS], [told, SOLD]))
+    restated = replace(BOUGHT, quantity=dec(90), price=dec("1.2"))
+    last = desk.look(slice_at(20, [pos(50, "1.2")], [buys(90, "1.2"), SELLS], [restated, SOLD]))
     assert desk.held() == {NET: (dec(50), dec("1.2"))}
     assert (last.status, kinds(desk)) == ("SUCCESS", [])
     desk.restart()
@@ -113,13 +113,13 @@ def test_a_commission_of_a_lot_that_is_closed_is_written_once_and_changes_nothin
     assert [e.type for e in desk.events].count(EventType.COMMISSION_REPORTED) == 1
 
 
-def bust_of(told: Fill) -> Fill:
-    corrects = Corrected(told.fill_id, told.quantity, told.price)
-    return replace(told, fill_id=told.fill_id + "b", quantity=dec(0), corrects=corrects)
+def bust_of(executed: Fill) -> Fill:
+    corrects = Corrected(executed.fill_id, executed.quantity, executed.price)
+    return replace(executed, fill_id=executed.fill_id + "b", quantity=dec(0), corrects=corrects)
 
 
-@pytest.mark.parametrize("later", [(), (BOUGHT,)], ids=["never told", "told after its bust"])
-def test_a_bust_of_an_execution_that_nobody_told_changes_nothing(later: tuple[Fill, ...]) -> None:
+@pytest.mark.parametrize("later", [(), (BOUGHT,)], ids=["never reported", "reported after its bust"])
+def test_a_bust_of_an_execution_that_nobody_reported_changes_nothing(later: tuple[Fill, ...]) -> None:
     desk = two_orders()
     rows = [buys(0, None, S.OPEN), order("B2", 40, 0, client_id="c2", side=Side.SELL)]
     desk.look(slice_at(20, [], rows, [bust_of(BOUGHT)]))
@@ -135,7 +135,7 @@ def guessed(
     held: int = 0,
     conventions: Conventions = Conventions(),  # noqa: B008 - frozen
 ) -> tuple[Desk, Fill, int]:
-    """A desk that inferred a fill of an order from its row, as nobody told its execution; that; what is held then."""
+    """A desk that inferred a fill of an order from its row, as its execution was not reported; that; what is held."""
     desk = Desk()
     rows = [pos(held, "1.4")] if held else []
     desk.look(slice_at(0, rows, conventions=conventions))
@@ -178,8 +178,8 @@ def test_what_was_inferred_gives_way_to_the_bust_of_its_execution(
     assert desk.quantities() == ({NET: held} if held else {}), "at once, whatever lags"
     desk.restart()
     truth = [pos(held, "1.4")] if held else []
-    for seconds, told in ((30, []), (40, [executed]), (50, [])):
-        last = desk.look(slice_at(seconds, truth, [of_ten(0, side)], told, conventions=conventions))
+    for seconds, fills in ((30, []), (40, [executed]), (50, [])):
+        last = desk.look(slice_at(seconds, truth, [of_ten(0, side)], fills, conventions=conventions))
         desk.restart()
     order_ = desk.book.find_order("B1", None)
     assert order_ is not None
@@ -197,8 +197,8 @@ def test_what_was_inferred_gives_way_to_the_correction_of_its_execution_to_less(
     desk.policy = policy
     before = len(desk.events)
     corrected = replace(bust_of(executed), quantity=dec(3), price=dec("1.2"))
-    for seconds, told in ((20, [corrected]), (30, []), (40, [executed])):
-        last = desk.look(slice_at(seconds, [pos(3, "1.2")], [of_ten(3, average="1.2")], told))
+    for seconds, fills in ((20, [corrected]), (30, []), (40, [executed])):
+        last = desk.look(slice_at(seconds, [pos(3, "1.2")], [of_ten(3, average="1.2")], fills))
         desk.restart()
     order_ = desk.book.find_order("B1", None)
     assert order_ is not None
@@ -214,8 +214,8 @@ def test_the_brokers_own_word_on_what_was_inferred_is_no_difference(policy: Poli
     desk, executed, _ = guessed(5)
     before = len(desk.events)
     desk.policy = policy
-    told = replace(executed, price=dec("1.2"))
-    for seconds, fills in ((20, [told]), (30, []), (40, [])):
+    restated = replace(executed, price=dec("1.2"))
+    for seconds, fills in ((20, [restated]), (30, []), (40, [])):
         last = desk.look(slice_at(seconds, [pos(5, "1.2")], [of_ten(5, average="1.2")], fills))
         desk.restart()
     assert (last.status, desk.held()) == ("SUCCESS", {NET: (dec(5), dec("1.2"))})
@@ -241,8 +241,8 @@ def test_a_position_that_no_fill_explains_gives_way_to_the_bust_of_its_execution
     desk.look(slice_at(10, [pos(5)], rows))
     before = len(desk.events)
     executed = fill("F1", 5, "1.1", at_s=8, order_id="B1" if own else "B7")
-    for seconds, told in ((20, [bust_of(executed)]), (30, [executed])):
-        last = desk.look(slice_at(seconds, [], rows, told))
+    for seconds, fills in ((20, [bust_of(executed)]), (30, [executed])):
+        last = desk.look(slice_at(seconds, [], rows, fills))
         desk.restart()
     assert (last.status, desk.held(), desk.book.breaks) == ("SUCCESS", {}, {})
     assert EventType.RECONCILIATION_DISCREPANCY not in [one.type for one in desk.events[before:]]
@@ -257,7 +257,7 @@ def test_a_position_that_is_still_shown_gives_way_to_no_bust() -> None:
 
 
 def test_a_position_of_known_fills_gives_way_to_no_bust_of_another_execution() -> None:
-    """It was closed by hand, and nobody told yet: the bust of what never counted does not explain that."""
+    """It was closed by hand, and nobody reported it yet: the bust of what never counted does not explain that."""
     desk = two_orders()
     rows = [buys(100), order("B2", 40, 0, client_id="c2", side=Side.SELL)]
     desk.look(slice_at(10, [pos(100)], rows, [BOUGHT]))
@@ -267,14 +267,14 @@ def test_a_position_of_known_fills_gives_way_to_no_bust_of_another_execution() -
     assert T.NAKED_POSITION in {kind for kind, _ in desk.book.breaks}
 
 
-def split_and_fill(*, told: bool) -> tuple[Desk, list[Position]]:
+def split_and_fill(*, split_reported: bool) -> tuple[Desk, list[Position]]:
     desk = Desk()
     desk.look(slice_at(0))
     desk.look(slice_at(5, [pos(100, "40")]))
     desk.report(order_report("c1", "B1", 40, S.OPEN), at_s=6)
     held = [pos(440, "10")]
     row = order("B1", 40, 40, S.FILLED, client_id="c1", average="10", price="10")
-    evidence = (Evidence(Reason.SPLIT, INSTRUMENT, NET, dec(300), "4 for 1", ratio=dec(4)),) if told else ()
+    evidence = (Evidence(Reason.SPLIT, INSTRUMENT, NET, dec(300), "4 for 1", ratio=dec(4)),) if split_reported else ()
     bought = fill("F1", 40, "10", at_s=12, order_id="B1")
     first = desk.look(replace(slice_at(20, held, [row], [bought]), evidence=evidence))
     assert first.status == "PARTIAL", "while the split is not dealt with, nothing is in step"
@@ -285,14 +285,14 @@ def split_and_fill(*, told: bool) -> tuple[Desk, list[Position]]:
     return desk, held
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_split_and_an_untold_fill_in_one_look_come_out_as_the_broker_holds_them(told: bool) -> None:
-    desk, _ = split_and_fill(told=told)
+@pytest.mark.parametrize("split_reported", [True, False])
+def test_a_split_and_an_unreported_fill_in_one_look_come_out_as_the_broker_holds_them(split_reported: bool) -> None:
+    desk, _ = split_and_fill(split_reported=split_reported)
     assert desk.held() == {NET: (dec(440), dec(10))}
 
 
-def test_lots_are_scaled_by_the_split_that_was_told_and_by_no_other() -> None:
-    desk, _ = split_and_fill(told=True)
+def test_lots_are_scaled_by_the_split_that_was_reported_and_by_no_other() -> None:
+    desk, _ = split_and_fill(split_reported=True)
     lots = desk.book.legs[NET].lots
     assert sum((lot.quantity for lot in lots), Decimal(0)) == 440
     assert all(lot.quantity == lot.quantity.to_integral_value() for lot in lots)

@@ -1,5 +1,5 @@
-"""Run by a service manager: it is told that we are up and work, over its own kind of socket; what SIGHUP means; what
-keeps a supervisor that answers and does nothing from being taken for one that works."""
+"""Run by a service manager: it is notified that we are up and work, over its own kind of socket; what SIGHUP means;
+what keeps a supervisor that answers and does nothing from being taken for one that works."""
 
 from __future__ import annotations
 
@@ -78,55 +78,55 @@ def environ(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
 def test_it_is_ready_with_the_first_answer_and_fed_by_news_alone(
     manager: Manager, environ: dict[str, str], clock: Clock
 ) -> None:
-    told = ServiceManager(environ, clock)
-    told.see(View("starting Ray"))
+    manager_link = ServiceManager(environ, clock)
+    manager_link.see(View("starting Ray"))
     assert manager.heard() == ["STATUS=starting Ray"]
 
     answered = View("running", status=STATUS)
-    told.see(answered)
+    manager_link.see(answered)
     assert manager.heard()[:2] == ["READY=1", "WATCHDOG=1"]
 
     clock.s += 59
-    told.see(answered)
+    manager_link.see(answered)
     assert manager.heard() == []  # the same view once more is no news
 
-    told.see(replace(answered))
+    manager_link.see(replace(answered))
     assert "WATCHDOG=1" in manager.heard()
 
 
 def test_a_supervisor_that_does_not_answer_starves_the_watchdog_and_says_why(
     manager: Manager, environ: dict[str, str], clock: Clock
 ) -> None:
-    told = ServiceManager(environ, clock)
+    manager_link = ServiceManager(environ, clock)
     answered = View("running", status=STATUS)
-    told.see(answered)
+    manager_link.see(answered)
     manager.heard()
     for _ in range(10):
         clock.s += 15
-        told.see(replace(answered, trouble="what is shown is 15 s old:\n  the supervisor does not answer"))
+        manager_link.see(replace(answered, trouble="what is shown is 15 s old:\n  the supervisor does not answer"))
     assert manager.heard() == ["STATUS=what is shown is 15 s old: the supervisor does not answer"]
 
-    told.see(replace(answered))
+    manager_link.see(replace(answered))
     assert "WATCHDOG=1" in manager.heard()
 
 
 def test_the_watchdog_is_fed_no_oftener_than_four_times_in_its_time(
     manager: Manager, environ: dict[str, str], clock: Clock
 ) -> None:
-    told = ServiceManager(environ, clock)
+    manager_link = ServiceManager(environ, clock)
     for _ in range(600):
         clock.s += 0.1
-        told.see(View("running", status=STATUS))
+        manager_link.see(View("running", status=STATUS))
     assert manager.heard().count("WATCHDOG=1") == 4
 
 
-def test_the_end_is_told_before_it_takes_its_time(manager: Manager, environ: dict[str, str], clock: Clock) -> None:
-    told = ServiceManager(environ, clock)
-    told.see(View("running", status=STATUS))
+def test_the_end_is_announced_before_it_takes_its_time(manager: Manager, environ: dict[str, str], clock: Clock) -> None:
+    manager_link = ServiceManager(environ, clock)
+    manager_link.see(View("running", status=STATUS))
     manager.heard()
     clock.s += 20
-    told.see(View("stopping, in order", status=STATUS, stopping=True))
-    told.see(View("stopped", status=STATUS, stopping=True))
+    manager_link.see(View("stopping, in order", status=STATUS, stopping=True))
+    manager_link.see(View("stopped", status=STATUS, stopping=True))
     heard = manager.heard()
     assert (heard[0], heard.count("STOPPING=1"), "WATCHDOG=1" in heard) == ("STOPPING=1", 1, False)
 
@@ -137,16 +137,16 @@ def test_no_child_hears_where_the_manager_is(environ: dict[str, str], clock: Clo
 
 
 def test_a_manager_that_has_gone_changes_nothing(manager: Manager, environ: dict[str, str], clock: Clock) -> None:
-    told = ServiceManager(environ, clock)
+    manager_link = ServiceManager(environ, clock)
     manager.close()
-    told.see(View("running", status=STATUS))
-    assert told.watchdog is not None, "it goes on as one that is looked after"
+    manager_link.see(View("running", status=STATUS))
+    assert manager_link.watchdog is not None, "it goes on as one that is looked after"
 
 
-def test_without_a_manager_nobody_is_told(clock: Clock) -> None:
-    told = ServiceManager({"PATH": "/bin"}, clock)
-    told.see(View("running", status=STATUS))
-    assert told.watchdog is None
+def test_without_a_manager_nobody_is_notified(clock: Clock) -> None:
+    manager_link = ServiceManager({"PATH": "/bin"}, clock)
+    manager_link.see(View("running", status=STATUS))
+    assert manager_link.watchdog is None
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_supervisor_that_answers_while_its_loop_stands_still_is_no_working_one
 ) -> None:
     found = standing_still({"supervisor": {"loop_age_s": age_s}})
     assert (found is not None) == stands
-    assert standing_still({"supervisor": {}}) is None  # one of before that does not tell
+    assert standing_still({"supervisor": {}}) is None  # one of an earlier version that does not say
 
 
 @contextmanager

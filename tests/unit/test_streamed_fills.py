@@ -1,4 +1,4 @@
-"""A fill that a broker's stream tells is evidence: in the book at once where enough is known of it, and else left to
+"""A fill that a broker's stream reports is evidence: in the book at once where enough is known of it, and else left to
 the look, which comes to the same."""
 
 from __future__ import annotations
@@ -41,15 +41,17 @@ from tests.unit.builders import (
 )
 from tests.unit.builders import position_report as position
 
-UNTOLD = Failed("a stream reports executions alone")
+UNREPORTED = Failed("a stream reports executions alone")
 STANDS = order("B1", 100, client_id="c1")
 NOW_S = 100.0
 USUALLY, OF_USE = Conventions(), Policy()
 
 
-def told(*fills: Fill, rows: tuple[Order, ...] = (), at_s: float = NOW_S, conventions: Conventions = USUALLY) -> Slice:
-    """What a stream tells at a moment."""
-    made = slice_at(at_s, UNTOLD, Partial(rows), Partial(fills), conventions=conventions, revision=f"s{at_s}")
+def by_the_stream(
+    *fills: Fill, rows: tuple[Order, ...] = (), at_s: float = NOW_S, conventions: Conventions = USUALLY
+) -> Slice:
+    """What a stream reports at a moment."""
+    made = slice_at(at_s, UNREPORTED, Partial(rows), Partial(fills), conventions=conventions, revision=f"s{at_s}")
     return replace(made, fills_cursor=None, streamed=True)
 
 
@@ -67,7 +69,7 @@ def desk(policy: Policy | None = None, conventions: Conventions = USUALLY) -> De
 def test_a_fill_of_our_order_is_in_the_book_at_once_and_the_look_finds_nothing_to_add() -> None:
     one = desk()
     done = fill("F1", 30, at_s=99, order_id="B1")
-    decision = one.look(told(done))
+    decision = one.look(by_the_stream(done))
     assert types(decision) == ["MISSED_FILL"]
     assert kinds(one.events) == [EventType.RECONCILIATION_DISCREPANCY, EventType.ORDER_FILLED]
     assert one.quantities() == {NET: dec(80)}
@@ -84,27 +86,27 @@ def test_it_comes_out_as_by_a_look() -> None:
     by_stream, by_look = desk(), desk()
     row = order("B1", 100, 30, OrderStatus.PARTIALLY_FILLED, average="1.1", client_id="c1")
     done = fill("F1", 30, at_s=99, order_id="B1")
-    by_stream.look(told(done))
+    by_stream.look(by_the_stream(done))
     by_look.look(slice_at(NOW_S, [pos(80)], [row], [done]))
-    streamed = [event.payload for event in by_stream.events]
-    assert streamed == [event.payload for event in by_look.events][: len(streamed)]
+    payloads = [event.payload for event in by_stream.events]
+    assert payloads == [event.payload for event in by_look.events][: len(payloads)]
 
 
-def test_nothing_is_concluded_from_what_a_stream_does_not_tell() -> None:
-    """No break is closed, nothing is given up, nothing is verified, however often it tells."""
+def test_nothing_is_concluded_from_what_a_stream_does_not_report() -> None:
+    """No break is closed, nothing is given up, nothing is verified, however often it reports."""
     one = desk()
     one.look(slice_at(30, [], [STANDS]))
     assert [kind.value for kind, _ in one.book.breaks] == ["NAKED_POSITION"]
     version, breaks = one.book.version, dict(one.book.breaks)
     for seconds in (40.0, 50.0, 60.0):
-        assert one.look(told(at_s=seconds)).events == ()
+        assert one.look(by_the_stream(at_s=seconds)).events == ()
     assert (one.book.version, one.book.breaks) == (version, breaks)
 
 
 def test_an_older_look_does_not_undo_it() -> None:
-    """PEERS 11: it was asked for before the stream told, and comes after."""
+    """PEERS 11: it was asked for before the stream reported it, and comes after."""
     one = desk()
-    one.look(told(fill("F1", 30, at_s=99, order_id="B1")))
+    one.look(by_the_stream(fill("F1", 30, at_s=99, order_id="B1")))
     late = one.look(slice_at(99.5, [pos(50)], [STANDS]), now=at(101))
     assert late.events == ()
     lagging = one.look(slice_at(101, [pos(50)], [order("B1", 100, 30, OrderStatus.PARTIALLY_FILLED, average="1.1")]))
@@ -125,16 +127,19 @@ class Left:
 
 USUAL = fill("F1", 30, at_s=99, order_id="B1")
 LEFT = {
-    "told again": Left(USUAL, lambda one: one.look(told(USUAL, at_s=99.5))),
-    "that our side told otherwise": Left(
+    "reported again": Left(USUAL, lambda one: one.look(by_the_stream(USUAL, at_s=99.5))),
+    "that our side reported otherwise": Left(
         replace(USUAL, price=dec("1.2")),
         lambda one: one.report(fill_report("F1", 30, at_s=99, order_id="B1"), at_s=99.2),
     ),
-    "that our side told": Left(USUAL, lambda one: one.report(fill_report("F1", 30, at_s=99, order_id="B1"), at_s=99.2)),
+    "reported by our side": Left(
+        USUAL,
+        lambda one: one.report(fill_report("F1", 30, at_s=99, order_id="B1"), at_s=99.2),
+    ),
     "of nobody's order that we know": Left(replace(USUAL, broker_order_id="B9")),
     "more than is left of its order": Left(replace(USUAL, quantity=dec(101))),
     "of the other side than its order": Left(replace(USUAL, side=Side.SELL)),
-    "of an order of which our side told another side": Left(
+    "of an order of which our side reported another side": Left(
         replace(USUAL, side=Side.SELL), rows=(replace(STANDS, side=Side.SELL),)
     ),
     "from before the last position": Left(
@@ -148,7 +153,7 @@ LEFT = {
     "from an hour ago": Left(replace(USUAL, time=broker_time(at(NOW_S) - timedelta(hours=1)))),
     "that corrects another": Left(replace(USUAL, corrects=Corrected("F0", dec(20), dec("1.1")))),
     "of a combination's leg": Left(replace(USUAL, combination="EURUSD-GBPUSD")),
-    "whose leg only the broker can tell": Left(USUAL, conventions=TICKET),
+    "whose leg only the broker knows": Left(USUAL, conventions=TICKET),
     "where only alerts are wanted": Left(USUAL, policy=Policy(correct=Correct.ALERT)),
     "whose client id two orders have": Left(
         replace(USUAL, broker_order_id="B9", client_order_id="c2"),
@@ -164,14 +169,14 @@ def test_a_fill_of_which_too_little_is_known_is_left_to_the_look(case: Left) -> 
     one = desk(case.policy, case.conventions)
     case.before(one)
     version = one.book.version
-    assert one.look(told(case.fill, rows=case.rows, conventions=case.conventions)).events == ()
+    assert one.look(by_the_stream(case.fill, rows=case.rows, conventions=case.conventions)).events == ()
     assert one.book.version == version
 
 
 def test_a_book_that_was_never_looked_at_takes_none() -> None:
     one = Desk()
     one.report(order_report("c1", "B1", status=OrderStatus.OPEN), at_s=1)
-    assert one.look(told(USUAL)).events == ()
+    assert one.look(by_the_stream(USUAL)).events == ()
 
 
 ROW = order("B2", 30, 30, OrderStatus.FILLED, client_id="c2")
@@ -184,7 +189,7 @@ ROW = order("B2", 30, 30, OrderStatus.FILLED, client_id="c2")
         (replace(USUAL, broker_order_id="B2"), ROW, "client:c2", "trend"),
         (replace(USUAL, broker_order_id="B9"), order("B9", 30, 30, OrderStatus.FILLED), None, None),
     ],
-    ids=["by its client id", "by its order's row", "of somebody else's order, whose row is told"],
+    ids=["by its client id", "by its order's row", "of somebody else's order, whose row is reported"],
 )
 def test_an_order_that_was_just_sent_gets_its_fill(
     of: Fill, row: Order | None, key: str | None, strategy: str | None
@@ -192,7 +197,7 @@ def test_an_order_that_was_just_sent_gets_its_fill(
     one = desk()
     if strategy is not None:
         one.report(order_report("c2", quantity=30, strategy=strategy), at_s=98)
-    done = one.look(told(of, rows=() if row is None else (row,)))
+    done = one.look(by_the_stream(of, rows=() if row is None else (row,)))
     [event] = [event for event in done.events if event.type is EventType.ORDER_FILLED]
     assert (event.payload["order_key"], event.payload["strategy"]) == (key, strategy)
     assert one.quantities() == {NET: dec(80)}
@@ -206,6 +211,6 @@ def test_an_order_that_was_just_sent_gets_its_fill(
 def test_a_burst_of_one_order_is_taken_together_and_an_overfill_waits_for_the_look() -> None:
     one = desk()
     parts = [fill(f"F{number}", 40, at_s=99, order_id="B1") for number in range(2)]
-    assert one.look(told(*parts, *parts)).status == "PARTIAL"
+    assert one.look(by_the_stream(*parts, *parts)).status == "PARTIAL"
     assert one.quantities() == {NET: dec(130)}
-    assert one.look(told(fill("F9", 40, at_s=99.5, order_id="B1"), at_s=101)).events == ()
+    assert one.look(by_the_stream(fill("F9", 40, at_s=99.5, order_id="B1"), at_s=101)).events == ()
