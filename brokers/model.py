@@ -256,7 +256,8 @@ class Evidence:
 class Position:
     """One leg of one instrument as the broker holds it. ``quantity`` is signed and never zero. An ``average_price``
     that is not ``price_told`` is 0 and means nothing. ``open_average`` is the average of the open quantity, where the
-    account's ``cost_basis`` makes ``average_price`` something else and the adapter can compute it."""
+    account's ``cost_basis`` makes ``average_price`` something else and the adapter can compute it. ``stop_price`` is
+    the stop that belongs to the position itself, where a broker has such stops (MetaTrader); no order shows it."""
 
     instrument: str
     leg: str
@@ -264,6 +265,7 @@ class Position:
     average_price: Decimal
     open_average: Decimal | None = None
     price_told: bool = True
+    stop_price: Decimal | None = None
 
     @property
     def comparable_price(self) -> Decimal | None:

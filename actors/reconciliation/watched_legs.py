@@ -71,7 +71,8 @@ def _was_meant(work: ReconciliationPass, order: BookOrder, opened: Leg, one: Leg
 
 
 def _protection(work: ReconciliationPass, severity: Severity) -> None:
-    """UNPROTECTED and OVERSIZED_ORDER, from the working stop orders of each leg."""
+    """UNPROTECTED and OVERSIZED_ORDER, from the working stop orders of each leg, and the position's own stop."""
+    stopped = {row.leg for row in rows_of(work.slice.positions) if row.stop_price is not None}
     stops = [row for row in rows_of(work.slice.orders) if not row.status.terminal and _protects(row)]
     for leg in work.book.legs.values():
         if leg.name in work.deferred:
@@ -79,7 +80,7 @@ def _protection(work: ReconciliationPass, severity: Severity) -> None:
         side = Side.SELL if leg.quantity > 0 else Side.BUY
         own = [row for row in stops if row.side is side and _works_on(work, row, leg)]
         covered = sum((row.quantity - row.filled_quantity for row in own), ZERO)
-        if covered < abs(leg.quantity):
+        if covered < abs(leg.quantity) and leg.name not in stopped:
             _unprotected(work, leg, covered, severity)
         for row in own:
             if row.quantity - row.filled_quantity > abs(leg.quantity):

@@ -181,6 +181,7 @@ def positions(content: Content, legs: LegScheme) -> Section[Position]:
             leg=NET if legs is LegScheme.NET else _reference(row, "identifier") or str(ticket),
             quantity=side.sign * _volume(row, "volume"),
             average_price=_price(row, "price_open"),
+            stop_price=exact(row.get("sl"), _NUMBER) or None,  # MQL5 documentation, POSITION_SL; 0 is none
         )
 
     return _section(content, "positions", SectionName.POSITIONS, read, _one_leg_each)

@@ -103,6 +103,19 @@ def test_side_gives_the_sign_and_two_tickets_of_a_symbol_are_two_legs() -> None:
     assert {row.leg: row.quantity for row in rows_of(found)} == {"123456": Decimal("0.01"), "2": Decimal("-0.03")}
 
 
+@pytest.mark.parametrize(
+    ("stop", "expected"),
+    [(1.05, Decimal("1.05")), ("1.05", Decimal("1.05")), (0.0, None), (0, None), (..., None), ("?", None)],
+)
+def test_a_position_shows_its_own_stop_and_one_that_cannot_be_read_costs_no_position(
+    stop: object, expected: Decimal | None
+) -> None:
+    """MQL5 documentation, POSITION_SL: 0 is none."""
+    sent = decode.parse(json.dumps({"positions": [position(sl=stop)]}).encode())
+    (row,) = rows_of(decode.positions(sent, TICKET))
+    assert (row.quantity, row.stop_price) == (Decimal("0.01"), expected)
+
+
 def test_a_netting_account_has_one_leg_named_net() -> None:
     assert rows_of(positions(position(), legs=NET))[0].leg == "net"
 

@@ -99,6 +99,16 @@ def test_an_entry_without_a_stop_and_a_stop_for_more_than_its_leg_are_told_as_co
     assert desk.look(slice_at(31, [pos(100)], [stop(50), stop(50, "s2")])).status == "SUCCESS"
 
 
+def test_a_stop_that_belongs_to_the_position_protects_all_of_it_and_no_other() -> None:
+    """MetaTrader's stop is a property of the position (MQL5 documentation, POSITION_SL), and no order shows it."""
+    desk = Desk(Policy(protection=Severity.WARNING, conventions=TICKET))
+    stopped = replace(LONG, stop_price=dec("1.05"))
+    told = desk.look(slice_at(0, [stopped, SHORT], conventions=TICKET))
+    assert of(told, DiscrepancyType.UNPROTECTED) == [("1002", Severity.WARNING, None)]
+    gone = desk.look(slice_at(10, [LONG, SHORT], conventions=TICKET))
+    assert sorted(key for key, *_ in of(gone, DiscrepancyType.UNPROTECTED)) == ["1001", "1002"]
+
+
 def test_a_stop_that_outlived_its_leg_is_oversized() -> None:
     desk = Desk(Policy(protection=Severity.WARNING))
     decision = desk.look(slice_at(0, [], [stop(100, parent="b1")]))
