@@ -17,7 +17,7 @@ from actors.reconciliation.order_matching import order_of_row
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.model import NET, Complete, LegScheme, Order, Reason, Side, rows_of
 
-_STOPS = ("STOP", "SL", "TRAIL")
+_STOPS = ("STOP", "SL", "TRAIL", "GUARANTEED_STOP")
 _PROTECTIVE = frozenset({Reason.STOP_LOSS})
 
 

@@ -89,7 +89,8 @@ class Reading:
     """What is known of the account as of transaction ``last``.
 
     ``newest`` is the newest broker time that is certainly contained. ``why_no_positions`` and ``why_no_orders`` are set
-    where a section is failed. ``ended`` are orders seen to end, oldest first.
+    where a section is failed. ``ended`` are orders seen to end, oldest first. A ``hedging`` account may hold both legs
+    of an instrument.
     """
 
     last: int
@@ -101,6 +102,7 @@ class Reading:
     problems: tuple[RowProblem, ...] = ()
     why_no_positions: str | None = None
     why_no_orders: str | None = None
+    hedging: bool = False
 
     @property
     def whole(self) -> bool:
@@ -185,7 +187,13 @@ def read_details(payload: Json, ended: Mapping[str, Order]) -> Reading:
         problems=tuple(problems),
         why_no_positions=why_no_positions,
         why_no_orders=why_no_orders,
+        hedging=is_hedging(account),
     )
+
+
+def is_hedging(account: Json) -> bool:
+    """Whether an account may hold both legs of an instrument. OANDA v20 documentation, Account: ``hedgingEnabled``."""
+    return account.get("hedgingEnabled") is True
 
 
 def _rows(fields: Json, key: str) -> list[Any]:
@@ -287,7 +295,7 @@ def _pending(
     found: dict[str, OrderFacts] = {}
     for row in account["orders"]:
         try:
-            facts = order_facts(row)
+            facts = order_facts(row, hedging=is_hedging(account))
             if facts.state not in {"PENDING", "TRIGGERED"}:
                 continue
             if facts.units is None:
@@ -348,6 +356,7 @@ def _merge(known: Reading, payload: Json, account_id: str) -> Merged:
             trades=trades,
             pending=pending,
             ended=_newest_kept(ended),
+            hedging=known.hedging,
         ),
         transactions,
     )
@@ -390,7 +399,7 @@ def _merge_orders(
     pending, ended = dict(known.pending), dict(known.ended)
     for key, end in _ORDER_LISTS:
         for row in changes[key]:
-            facts = order_facts(row)
+            facts = order_facts(row, hedging=known.hedging)
             if end is not None and facts.state != end:
                 raise Doubt(f"order {facts.order_id} is among {key} and has state {facts.state}")
             if facts.state in {"PENDING", "TRIGGERED"}:

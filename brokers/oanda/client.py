@@ -52,6 +52,7 @@ from brokers.oanda.account import (
     Doubt,
     Merged,
     Reading,
+    is_hedging,
     last_transaction,
     merge,
     read_details,
@@ -394,7 +395,7 @@ class OandaBroker:
             payload = await self._get(attempted, partial(orders.OrderDetails, self._account_id, _specifier(query)))
         except _Gone:
             return OrderAnswer(query, order=await self._rejected(query))
-        facts = order_facts(payload.get("order"))
+        facts = order_facts(payload.get("order"), hedging=is_hedging(self._details))
         if query.broker_order_id is not None and facts.order_id != query.broker_order_id:
             raise BadRow(f"it is of order {facts.order_id}")
         if query.broker_order_id is None and facts.client_order_id != query.client_order_id:

@@ -187,8 +187,9 @@ def trade(row: object) -> Trade:
     return Trade(text(fields, "id"), text(fields, "instrument"), units, initial)
 
 
-def order_facts(row: object) -> OrderFacts:
-    """The content of an order object of any type; an unknown state is not guessed."""
+def order_facts(row: object, *, hedging: bool = False) -> OrderFacts:
+    """The content of an order object of any type; an unknown state is not guessed. OANDA v20 documentation,
+    OrderPositionFill: DEFAULT is OPEN_ONLY in a ``hedging`` account, else REDUCE_FIRST."""
     fields = mapping(row, "the order")
     state = text(fields, "state")
     if state not in _STATES:
@@ -202,6 +203,9 @@ def order_facts(row: object) -> OrderFacts:
     has_price = order_type not in _PRICELESS and fields.get("price") is not None
     named = fields.get("clientExtensions")
     extensions = mapping(named, "clientExtensions") if named else {}
+    position_fill = _text_or_none(fields, "positionFill")
+    if hedging and position_fill == "DEFAULT":
+        position_fill = "OPEN_ONLY"
     return OrderFacts(
         order_id=text(fields, "id"),
         state=state,
@@ -211,7 +215,7 @@ def order_facts(row: object) -> OrderFacts:
         trade_id=trade_id,
         client_order_id=_text_or_none(extensions, "id"),
         price=number(fields, "price") if has_price else None,
-        position_fill=_text_or_none(fields, "positionFill"),
+        position_fill=position_fill,
         created_at=moment(fields["createTime"]) if fields.get("createTime") is not None else None,
         filling_id=_text_or_none(fields, "fillingTransactionID"),
         cancelling_id=_text_or_none(fields, "cancellingTransactionID"),

@@ -56,7 +56,7 @@ def order_json(order: Order) -> Body:
         "cancellingTransactionID": _id(order.cancelling),
         "replacedByOrderID": _id(order.replaced_by),
         "timeInForce": "FOK" if order.type == "MARKET" else "GTC",
-        "positionFill": "DEFAULT" if order.trade_id is None else None,
+        "positionFill": order.position_fill if order.trade_id is None else None,
     }
     return {key: value for key, value in row.items() if value is not None}
 

@@ -52,6 +52,7 @@ class Order:
     filling: int | None = None
     cancelling: int | None = None
     replaced_by: int | None = None
+    position_fill: str = "DEFAULT"
 
 
 def plain(value: Decimal) -> str:
@@ -211,6 +212,7 @@ class Ledger:
         self, order: Order, units: Decimal, price: Decimal, *, mode: str = "DEFAULT", batch: int | None = None
     ) -> int:
         """Fill an order with signed ``units``; the rest of it is gone. Modes: DEFAULT, REDUCE_ONLY."""
+        order.position_fill = mode
         only = self.trades[order.trade_id] if order.trade_id is not None else None
         instrument = only.instrument if only is not None else str(order.instrument)
         open_only = self.hedging and mode == "DEFAULT" and only is None

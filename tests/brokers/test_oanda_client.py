@@ -16,6 +16,7 @@ from brokers.model import (
     CostBasis,
     Failed,
     LegScheme,
+    OrderQuery,
     OrderStatus,
     Partial,
     rows_of,
@@ -336,6 +337,24 @@ async def test_hedged_legs_stand_side_by_side(hedged: OandaSimulator) -> None:
         closed = await adapter.snapshot(snapshot.fills_cursor)
         assert legs(closed) == {}
         assert fills(closed) == [("EUR_USD", SELL, D(100), "long"), ("EUR_USD", BUY, D(40), "short")]
+
+
+async def test_an_order_of_a_hedging_account_works_on_the_leg_that_it_opens(
+    sim: OandaSimulator, hedged: OandaSimulator
+) -> None:
+    """OANDA v20 documentation, OrderPositionFill: DEFAULT is OPEN_ONLY in an account that hedges. A stop of that kind
+    closes nothing: it opens the other leg, and protects none."""
+    for simulator, leg in ((hedged, "short"), (sim, None)):
+        simulator.trade("EUR_USD", BUY, D(100))
+        async with broker(simulator) as adapter:
+            first = simulator.place_limit("EUR_USD", SELL, D(100), D(2))
+            cursor = (await adapter.snapshot(None)).fills_cursor
+            second = simulator.place_limit("EUR_USD", SELL, D(100), D(3))
+            shown = {row.broker_order_id: row.leg for row in rows_of((await adapter.snapshot(cursor)).orders)}
+            assert (shown[first], shown[second]) == (leg, leg)
+            (answer,) = await adapter.find_orders([OrderQuery("EUR_USD", first, None)])
+            assert answer.order is not None
+            assert answer.order.leg == leg
 
 
 async def test_a_fill_that_nets_over_zero_names_no_leg(sim: OandaSimulator) -> None:

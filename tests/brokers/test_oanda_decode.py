@@ -265,6 +265,22 @@ def test_the_reason_of_a_cancellation_decides_the_status(reason: str, status: Or
     assert (status, reason, "12") == (read.status, read.reason, read.replaced_by)
 
 
+@pytest.mark.parametrize(
+    ("mode", "hedging", "leg"),
+    [
+        ("DEFAULT", True, "short"),
+        ("DEFAULT", False, None),
+        ("OPEN_ONLY", False, "short"),
+        ("REDUCE_ONLY", True, "long"),
+        ("REDUCE_FIRST", True, None),
+        (None, True, None),
+    ],
+)
+def test_how_an_order_fills_decides_on_which_leg_it_works(mode: str | None, hedging: bool, leg: str | None) -> None:
+    facts = order_facts(order(positionFill=mode, units="-100"), hedging=hedging)
+    assert order_row(facts, None).leg == leg
+
+
 def test_a_partly_filled_order_is_cancelled_with_what_was_filled() -> None:
     """FEATURES 5"""
     read = order_row(order_facts(order(state="FILLED")), None, fill_row(fill(units="-40")))

@@ -99,6 +99,25 @@ def test_an_entry_without_a_stop_and_a_stop_for_more_than_its_leg_are_told_as_co
     assert desk.look(slice_at(31, [pos(100)], [stop(50), stop(50, "s2")])).status == "SUCCESS"
 
 
+@pytest.mark.parametrize(
+    ("kind", "protects"),
+    [
+        ("STOP_LOSS", True),
+        ("GUARANTEED_STOP_LOSS", True),
+        ("TRAILING_STOP_LOSS", True),
+        ("STOP_WITH_PROTECTION", True),
+        ("SL-M", True),
+        ("TAKE_PROFIT", False),
+        ("LIMIT", False),
+    ],
+)
+def test_a_stop_is_one_by_whatever_name_its_broker_has_for_it(kind: str, protects: bool) -> None:
+    """Documentation of OANDA v20, OrderType; of the TWS API, order types; of Kite Connect, order_type."""
+    desk = Desk(Policy(protection=Severity.WARNING))
+    told = desk.look(slice_at(0, [pos(100)], [replace(stop(100), order_type=kind)]))
+    assert (of(told, DiscrepancyType.UNPROTECTED) == []) is protects
+
+
 def test_a_stop_that_belongs_to_the_position_protects_all_of_it_and_no_other() -> None:
     """MetaTrader's stop is a property of the position (MQL5 documentation, POSITION_SL), and no order shows it."""
     desk = Desk(Policy(protection=Severity.WARNING, conventions=TICKET))
