@@ -159,8 +159,10 @@ def _in_step(order: BookOrder, row: Order) -> bool:
 
 
 def _facts_known(order: BookOrder, row: Order) -> bool:
-    """Whether the book has the facts about an order that only the broker states, and that are never a discrepancy."""
+    """Whether the book has the facts about an order that only the broker states, and that are never a discrepancy. One
+    is the price of an order that our side gave none: a broker limits a market order (Kite, ``market_protection``)."""
     known = row.expires_at in (None, order.expires_at) or row.status.terminal
+    known = known and (order.limit_price is not None or row.limit_price is None)
     return known and row.parent in (None, order.parent) and row.group in (None, order.group)
 
 
@@ -486,6 +488,7 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
             expires_at=row.expires_at or order.expires_at,
             parent=row.parent or order.parent,
             group=row.group or order.group,
+            limit_price=row.limit_price if order.limit_price is None else order.limit_price,
         )
         if action is OrderAction.KEEP and _in_step(replace(completed, status=row.status, taken_back=ZERO), row):
             work.note(EventType.ORDER_UPDATED, {"order": payloads.order_to(completed)}, order.key + ":facts")

@@ -12,7 +12,20 @@ import pytest
 from actors.book.policy import Correct, Policy
 from actors.events import EventType, Severity
 from brokers.model import OrderAnswer, OrderQuery, OrderStatus, RowProblem, SectionName, Side, Unsupported, section
-from tests.unit.builders import FAILED, Desk, at, dec, fill, kinds, order, order_report, pos, slice_at, types
+from tests.unit.builders import (
+    FAILED,
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    kinds,
+    order,
+    order_report,
+    pos,
+    slice_at,
+    types,
+)
 
 S, E = OrderStatus, EventType
 QUERY = OrderQuery("EURUSD", "B1", "c1")
@@ -77,6 +90,21 @@ def test_the_broker_is_right_about_an_order(
     assert desk.quantities() == ({"net": filled} if filled else {})
     assert decision.status == "SUCCESS"
     assert all(d.resolved for d in decision.discrepancies)
+
+
+@pytest.mark.parametrize("correct", list(Correct))
+def test_a_price_that_the_broker_gives_a_market_order_of_ours_is_no_difference(correct: Correct) -> None:
+    """Kite Connect forum (staff, 2026): a market order with market protection is converted into a limit order. Under
+    ``alert`` each of them stayed a break, and trading was not allowed."""
+    desk = Desk(Policy(correct=correct, settle=timedelta(0)))
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", price=None), fill_report("f1", 100, at_s=2, order_id="B1"), at_s=2)
+    row = order("B1", 100, 100, S.FILLED, client_id="c1", price="1.12", average="1.1")
+    decision = desk.look(slice_at(10, [pos(100)], [row], [fill("f1", 100, at_s=2, order_id="B1", client_id="c1")]))
+    assert (decision.status, decision.discrepancies) == ("SUCCESS", ())
+    assert ours(desk).limit_price == dec("1.12")
+    moved = desk.look(slice_at(20, [pos(100)], [order("B1", 100, 100, S.FILLED, client_id="c1", price="1.13")]))
+    assert [d.found.type for d in moved.discrepancies] == ["ORDER_STATUS_MISMATCH"], "a price that changes is amended"
 
 
 def test_a_rejected_order_is_also_a_discrepancy() -> None:
