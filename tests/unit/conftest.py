@@ -8,6 +8,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import pytest
+from loguru import logger
 
 
 class _NoRay:
@@ -31,3 +32,12 @@ def _ray_is_unusable() -> Iterator[None]:
     finally:
         sys.meta_path.remove(finder)
         sys.modules.update(hidden)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Every line logged, with its level."""
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level="INFO")
+    yield lines
+    logger.remove(sink)

@@ -3,108 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from loguru import logger
 
 from actors.book.trading_permission import HALT_TYPES
 from actors.events import EventType
-from actors.journal.store import Journal
-from actors.runtime.ports import ActorUnavailable, LocalRuntime, deliver_at_once
 from supervisor.changes import applied_configuration, parsing
 from supervisor.changes.applied_configuration import Run
 from supervisor.changes.requests import Apply, Change, ChangeRefused, RemoveAccount, RemoveInstrument, SetInterval
 from supervisor.changes.transaction import Changed, ChangeNotMade
 from supervisor.client.changes import AsyncChanges, Changes
-from supervisor.config.loader import load
-from supervisor.config.models import Configuration
 from supervisor.supervision.actor import SUPERVISOR
-from tests.unit.fakes import FakeBroker
+from tests.unit.apply_cases import CHF, PAPER, QUICKER, a_hall, actors, changes, crash, make, names, other
 from tests.unit.hall import EVERYBODY, TWO_ACCOUNTS, Hall, restarts, rows, states
-from tests.unit.handle_cases import until_so
 from tests.unit.virtual_time import virtual_time
-
-PAPER = parsing.account_from({"name": "p", "broker": "paper", "instruments": ["EURUSD"]})
-CHF = parsing.instrument_from("fx", "USD_CHF", {})
-QUICKER = SetInterval("fx", "EUR_USD", 2.0)
-
-
-class _Brokers(dict[str, FakeBroker]):
-    """A broker for whichever account is added."""
-
-    def __init__(self, hall: Hall) -> None:
-        super().__init__(hall.brokers)
-        self._hall = hall
-
-    def __missing__(self, name: str) -> FakeBroker:
-        return self.setdefault(name, FakeBroker(self._hall.clock))
-
-
-@asynccontextmanager
-async def a_hall(directory: Path, accounts: str = TWO_ACCOUNTS) -> AsyncIterator[Hall]:
-    hall = Hall(directory, accounts)
-    hall.brokers = _Brokers(hall)
-    try:
-        await hall.up()
-        yield hall
-    finally:
-        await hall.supervisor.stop()
-
-
-async def make(hall: Hall, change: Change, *, force: bool = False) -> Changed:
-    """Make a change, and wait for the actors."""
-    result = await hall.supervisor.change(change, "tests", force)
-    settled = await hall.supervisor.settled(result.effects.names, 60)
-    assert {state for state, _ in settled.values()} <= {"SETTLED"}, settled
-    return result
-
-
-async def crash(hall: Hall, run: Run | None = None) -> None:
-    """The supervisor dies, and comes back as it was first made; or, with a run, is started anew."""
-    await hall.cluster.kill(SUPERVISOR)
-    hall.new_supervisor(Run() if run is None else run)
-    await hall.until(lambda s: set(states(s).values()) == {"UP"}, "everybody is up")
-    await hall.until(lambda s: s["status"] == "SUCCESS", "everything is in step")
-
-
-def names(hall: Hall) -> set[str]:
-    return set(hall.runtime.names()) - {SUPERVISOR}
-
-
-def actors(hall: Hall) -> dict[str, Any]:
-    return {name: hall.actor(name) for name in names(hall)}
-
-
-def changes(hall: Hall) -> list[dict[str, Any]]:
-    """What the journal has of changes, oldest first."""
-    journal = Journal.open(hall.configuration.journal_url, read_only=True)
-    try:
-        assert journal.verify().ok
-        found = journal.records(stream=SUPERVISOR, types=(EventType.CONFIGURATION_CHANGED,))
-        return [dict(record.event.payload) for record in found if "changes" in record.event.payload]
-    finally:
-        journal.close()
-
-
-def other(hall: Hall, accounts: str, name: str = "b.yaml", head: str = "") -> Configuration:
-    """The configuration that runs with other accounts."""
-    text = (hall.configuration.state_dir / "accounts.yaml").read_text()
-    path = hall.configuration.state_dir / name
-    path.write_text(head + text.partition("accounts:")[0] + f"accounts: {accounts}")
-    return load(path)
-
-
-@pytest.fixture
-def logged() -> Any:
-    """Every line logged."""
-    lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(str(message)), level="INFO")
-    yield lines
-    logger.remove(sink)
 
 
 @virtual_time
@@ -342,7 +256,7 @@ async def test_an_edited_literal_secret_restarts_its_account_and_stands_in_no_re
 
 
 @virtual_time
-async def test_a_secret_that_the_actors_do_not_have_is_told_before_anything_changes(
+async def test_a_secret_that_the_actors_do_not_have_is_named_before_anything_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NOT_SET_HERE", raising=False)
@@ -403,182 +317,6 @@ async def test_a_supervisor_that_stops_takes_no_change(tmp_path: Path) -> None:
             await make(hall, CHF)
         await stopping
         assert names(hall) == set()
-
-
-# A crash of the supervisor
-
-
-@virtual_time
-async def test_what_was_changed_stands_after_a_crash_and_nobody_is_touched(tmp_path: Path, logged: list[str]) -> None:
-    """FEATURES 7, PEERS 15"""
-    async with a_hall(tmp_path) as hall:
-        await make(hall, PAPER)
-        await make(hall, RemoveInstrument("fx", "GBP_JPY"))
-        before = actors(hall)
-        await crash(hall)
-
-        assert actors(hall) == before
-        assert any("the configuration changed at run time applies" in line for line in logged)
-        assert len(applied_configuration.files(hall.configuration)) == 1, "what stood before is tidied away"
-        assert not (await hall.supervisor.change(PAPER, "tests")).made
-
-
-@virtual_time
-async def test_it_stands_though_the_audit_actor_died_with_the_supervisor(tmp_path: Path) -> None:
-    async with a_hall(tmp_path) as hall:
-        await make(hall, PAPER)
-        before = actors(hall)
-        await hall.cluster.kill("audit")
-        await crash(hall)
-        assert {name for name, actor in actors(hall).items() if actor is not before[name]} == {"audit"}
-
-
-async def _before_the_record(hall: Hall) -> set[str]:
-    await make(hall, PAPER)
-    applied_configuration.write(load(hall.configuration.state_dir / "accounts.yaml"), {}, "")
-    return EVERYBODY | {"p", "p/EURUSD"}
-
-
-async def _before_the_first_record(hall: Hall) -> set[str]:
-    applied_configuration.write(other(hall, "[{name: p, broker: paper, instruments: [A]}]"), {}, "")
-    return EVERYBODY
-
-
-async def _before_it_is_carried_out(hall: Hall) -> set[str]:
-    class Died(Exception):
-        pass
-
-    before = len(changes(hall))
-
-    async def deliver(actor: str, method: str, send: Callable[[], Awaitable[Any]]) -> Any:
-        answer = await send()
-        if (actor, method) == ("audit", "append") and len(changes(hall)) > before:
-            raise Died
-        return answer
-
-    wanted = """
-      - {name: fx, broker: oanda, simulator: true, instruments: [{symbol: EUR_USD, interval_s: 2}]}
-      - {name: cfd, broker: mt5, simulator: true, instruments: [EURUSD]}
-      - {name: p, broker: paper, instruments: [EURUSD]}
-    """
-    hall.runtime.deliver = deliver
-    with pytest.raises(Died):
-        await hall.supervisor.change(Apply(other(hall, wanted), "b.yaml"), "tests")
-    hall.runtime.deliver = deliver_at_once
-    assert len(changes(hall)) == before + 1
-    assert names(hall) == EVERYBODY
-    return EVERYBODY - {"fx/GBP_JPY"} | {"p", "p/EURUSD"}
-
-
-async def _before_an_account_is_told(hall: Hall) -> set[str]:
-    dying = hall.supervisor
-
-    async def deliver(actor: str, method: str, send: Callable[[], Awaitable[Any]]) -> Any:
-        if (actor, method) == ("fx", "manage") and hall.supervisor is dying:
-            raise ActorUnavailable(actor, method, "it is told later")
-        return await send()
-
-    hall.runtime.deliver = deliver
-    await make(hall, CHF)
-    assert "USD_CHF" not in (await hall.actor("fx").health()).managed
-    return EVERYBODY | {"fx/USD_CHF"}
-
-
-@pytest.mark.parametrize(
-    "until",
-    [_before_the_record, _before_the_first_record, _before_it_is_carried_out, _before_an_account_is_told],
-    ids=lambda step: step.__name__.strip("_"),
-)
-def test_a_crash_between_two_steps_leaves_the_old_or_the_new_and_that_is_what_runs(
-    tmp_path: Path, until: Callable[[Hall], Awaitable[set[str]]]
-) -> None:
-    async def story() -> None:
-        async with a_hall(tmp_path) as hall:
-            expected = await until(hall)
-            await crash(hall)
-            await hall.until(lambda _: names(hall) == expected, "that runs, and nothing else")
-            quicker = until is _before_it_is_carried_out
-            await hall.until(
-                lambda _: hall.actor("fx/EUR_USD").settings.interval_s == (2.0 if quicker else 1.0),
-                "an actor that was started otherwise is restarted",
-            )
-
-            async def looked_after() -> bool:
-                health = await hall.actor("fx").health()
-                return {f"fx/{symbol}" for symbol in health.managed} == {one for one in expected if one[:3] == "fx/"}
-
-            await until_so(looked_after, "the account knows whose it looks after")
-            assert (await make(hall, SetInterval("fx", "EUR_USD", 4.0))).made, "and the next change goes on from there"
-
-    virtual_time(story)()
-
-
-@virtual_time
-async def test_when_the_answer_of_the_journal_is_lost_the_change_is_withdrawn(tmp_path: Path) -> None:
-    lost: list[str] = []
-
-    async def deliver(actor: str, method: str, send: Callable[[], Awaitable[Any]]) -> Any:
-        answer = await send()
-        if (actor, method) == ("audit", "append") and lost:
-            lost.append("append")
-            if lost == ["armed", "append", "append"]:  # the first asks for the version
-                await asyncio.sleep(3600)
-        return answer
-
-    async with a_hall(tmp_path) as hall:
-        assert isinstance(hall.runtime, LocalRuntime)
-        hall.runtime.deliver = deliver
-        await hall.supervisor.change(CHF, "tests", False, True)
-        lost.append("armed")
-        with pytest.raises(ChangeNotMade):
-            await hall.supervisor.change(CHF, "tests")
-        assert [("withdrawn" in one, one["standing"] != "") for one in changes(hall)] == [(False, True), (True, False)]
-        await crash(hall)
-        assert names(hall) == EVERYBODY
-        assert (await make(hall, CHF)).made
-        await crash(hall)
-        assert names(hall) == EVERYBODY | {"fx/USD_CHF"}, "nothing that waited was written after it"
-
-
-@virtual_time
-async def test_what_waits_for_the_journal_is_written_before_the_next_change(tmp_path: Path) -> None:
-    async with a_hall(tmp_path) as hall:
-        await hall.cluster.kill("audit")
-        withdrawn = applied_configuration.write(hall.configuration, {}, "")
-        await hall.supervisor._changing._withdraw(withdrawn)  # noqa: SLF001 - as after a lost answer, with nobody to write it
-        await hall.until(lambda s: restarts(s, "audit") == 1 and states(s)["audit"] == "UP", "it is back")
-        await make(hall, CHF)
-        await asyncio.sleep(60)
-        assert ["withdrawn" in one for one in changes(hall)] == [True, False]
-        await crash(hall)
-        assert names(hall) == EVERYBODY | {"fx/USD_CHF"}
-
-
-@virtual_time
-async def test_a_standing_file_that_is_gone_is_said_and_what_was_given_runs(tmp_path: Path, logged: list[str]) -> None:
-    async with a_hall(tmp_path) as hall:
-        await make(hall, PAPER)
-        applied_configuration.keep_only(hall.configuration, None)
-        await crash(hall)
-        assert names(hall) == EVERYBODY
-        [line] = [line for line in logged if "CRITICAL" in line]
-        assert "without: account p added: broker paper; instrument p/EURUSD added" in line
-
-
-@virtual_time
-async def test_a_fresh_start_begins_from_its_file_and_tells_what_is_no_longer_so(
-    tmp_path: Path, logged: list[str]
-) -> None:
-    async with a_hall(tmp_path) as hall:
-        await make(hall, PAPER)
-        await crash(hall, Run("another"))
-        assert names(hall) == EVERYBODY
-        [line] = [line for line in logged if "previous run" in line]
-        assert "account p removed; instrument p/EURUSD removed" in line
-        assert "this one starts without: account p removed" in changes(hall)[-1]["changes"][0]
-        assert not applied_configuration.files(hall.configuration)
-        await crash(hall, Run("another"))
-        assert names(hall) == EVERYBODY
 
 
 # From a strategy or a notebook

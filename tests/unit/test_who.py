@@ -23,10 +23,10 @@ from supervisor.changes.asking import Asked, asked, said_of, user_name
 from supervisor.changes.shown_configuration import shown
 from supervisor.config.loader import load
 from supervisor.supervision.provenance import provenance
+from tests.unit.apply_cases import a_hall
 from tests.unit.audit_cases import a_case
 from tests.unit.builders import at
 from tests.unit.journal_cases import ROOT, events
-from tests.unit.test_apply import a_hall
 from tests.unit.virtual_time import virtual_time
 
 ME = pwd.getpwuid(os.getuid()).pw_name
