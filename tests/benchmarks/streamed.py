@@ -1,4 +1,4 @@
-"""A fill that the stream tells beside one that only wakes its instrument, which then asks: from the broker to durable.
+"""A fill that a stream reports beside one that only wakes its instrument, which then asks: from the broker to durable.
 
     python -m tests.benchmarks.streamed [FILLS]
 
@@ -38,7 +38,7 @@ from brokers.simulators.oanda import OandaSimulator
 from tests.benchmarks.form import Figure, show
 
 ACCOUNT_ID, TOKEN, PAIR = "101-001-0000001-001", "benchmark-token", "EUR_USD"
-TOLD, WOKEN = "told", "woken"
+REPORTED, WOKEN = "reported", "woken"
 IN_STEP_FOR_S = 6.5
 """A fill from within five seconds of a position that may have it in it is left to the look."""
 BETWEEN_S = 0.1
@@ -46,7 +46,7 @@ GIVE_UP_AFTER_S = 10.0
 
 
 class _Silent:
-    """A stream that tells no executions."""
+    """A stream that reports no executions."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -77,7 +77,7 @@ class _Woken(OandaBroker):
 
 
 class _Runtime(LocalRuntime):
-    """Tells when an append with a fill was answered."""
+    """Says when an append with a fill was answered."""
 
     def __init__(self) -> None:
         super().__init__(lambda: datetime.now(UTC), time.monotonic, random.Random(1).random)  # noqa: S311 - a figure
@@ -100,7 +100,7 @@ async def _measure(directory: Path, fills: int) -> dict[str, list[tuple[float, i
     audit = Audit(f"sqlite:///{directory}/journal.db")
     await audit.open()
     runtime.register(AUDIT, audit)
-    for name, kind in ((TOLD, OandaBroker), (WOKEN, _Woken)):
+    for name, kind in ((REPORTED, OandaBroker), (WOKEN, _Woken)):
         simulator = simulators[name] = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=[PAIR], hedging=False)
         rest, stream = simulator.start(), simulator.start_stream()
         broker = brokers[name] = kind(name, ACCOUNT_ID, TOKEN, rest, 5.0, utc_now, stream_url=stream)
@@ -112,7 +112,7 @@ async def _measure(directory: Path, fills: int) -> dict[str, list[tuple[float, i
         await account.start()
         await instrument.start()
         actors += [instrument.stop, account.close]
-    found: dict[str, list[tuple[float, int]]] = {TOLD: [], WOKEN: []}
+    found: dict[str, list[tuple[float, int]]] = {REPORTED: [], WOKEN: []}
     try:
         await asyncio.sleep(IN_STEP_FOR_S)
         for number in range(fills):
@@ -140,14 +140,14 @@ def figures(*, quick: bool = False, fills: int = 200) -> Iterator[Figure]:
     logger.remove()
     with tempfile.TemporaryDirectory() as directory:
         found = asyncio.run(_measure(Path(directory), 30 if quick else fills))
-    told, woken = (sorted(took for took, _ in found[name]) for name in (TOLD, WOKEN))
+    reported, woken = (sorted(took for took, _ in found[name]) for name in (REPORTED, WOKEN))
     for words, place in (("p50", 0.5), ("p99", 0.99)):
-        at = int(len(told) * place)
+        at = int(len(reported) * place)
         name, beside = f"a fill that the stream tells, to durable, {words}", "one that is asked for"
-        yield Figure(name, told[at], "ms", woken[at], beside, "0.4 x" if words == "p50" else "0.5 x")
+        yield Figure(name, reported[at], "ms", woken[at], beside, "0.4 x" if words == "p50" else "0.5 x")
     requests = {name: sum(asked for _, asked in of) / len(of) for name, of in found.items()}
     yield Figure(
-        "requests to the broker before it is durable", requests[TOLD], "", requests[WOKEN], "one asked for", "0"
+        "requests to the broker before it is durable", requests[REPORTED], "", requests[WOKEN], "one asked for", "0"
     )
 
 

@@ -64,7 +64,7 @@ def it_is(world: World, now: datetime) -> None:
     world.runtime.clock.ahead = now - datetime.now(UTC)
 
 
-async def told_of_the_table(world: World) -> None:
+async def until_the_table_is_read(world: World) -> None:
     """Looks until the table, which is read beside them, has been."""
     async with asyncio.timeout(5):
         while not (await world.broker.snapshot(None)).contracts:

@@ -19,7 +19,7 @@ from supervisor.config.loader import load
 from tests.brokers.one_look import KINDS, OneLook, one_look
 
 D = Decimal
-TELLS = {
+FACTS = {
     "oanda": {
         "login": "101-001-1-001 at http",
         "positions": "hedging",
@@ -66,11 +66,11 @@ def test_check_says_in_ten_lines_what_the_adapter_found_out(kind: str, tmp_path:
         arguments = ["check", str(tmp_path / "accounts.yaml"), "--connect"]
         result = CliRunner().invoke(app, [*arguments, "--json"])
         shown = CliRunner().invoke(app, arguments)
-    told = json.loads(result.stdout)["accounts"][0]["connect"]
-    assert (result.exit_code, told["outcome"], told["mistakes"]) == (0, "REACHED", [])
-    facts = told["facts"]
+    connected = json.loads(result.stdout)["accounts"][0]["connect"]
+    assert (result.exit_code, connected["outcome"], connected["mistakes"]) == (0, "REACHED", [])
+    facts = connected["facts"]
     assert len(facts) == 10
-    for key, words in TELLS[kind].items():
+    for key, words in FACTS[kind].items():
         assert words in facts[key], key
     assert facts["held"].startswith("2 position legs")
     assert facts["orders"].startswith("1 working")
@@ -165,7 +165,7 @@ async def test_two_accounts_that_reach_one_login_are_one_mistake(login: int, dou
         assert "reaches login 5001, which account first reaches too" in str(second.error)
 
 
-def test_check_tells_two_accounts_that_reach_one_login(tmp_path: Path) -> None:
+def test_check_names_two_accounts_that_reach_one_login(tmp_path: Path) -> None:
     one, other = Mt5Simulator(login=5001, instruments=["EURUSD"]), Mt5Simulator(login=5001, instruments=["EURUSD"])
     try:
         file = two_gateways(tmp_path, one.start(), other.start())
@@ -175,5 +175,5 @@ def test_check_tells_two_accounts_that_reach_one_login(tmp_path: Path) -> None:
         other.close()
     first, second = (row["connect"] for row in json.loads(result.stdout)["accounts"])
     assert (result.exit_code, first["mistakes"]) == (2, [])
-    (told,) = second["mistakes"]
-    assert "reaches login 5001, which account first reaches too" in told
+    (mistake,) = second["mistakes"]
+    assert "reaches login 5001, which account first reaches too" in mistake

@@ -72,9 +72,9 @@ def test_at_oanda_an_order_that_was_filled_in_part_is_over_and_not_filled_again(
     rng = random.Random(0)  # noqa: S311 - as above
     script = Demonstration(simulator, ["EUR_USD"], LegScheme.SIDED, rng, lot=Decimal(100))
     script.seed_world()
-    told = [script.step() for _ in range(100)]  # one that fills what does not rest raises
-    assert len(told) == 100
-    assert all(told)
+    steps = [script.step() for _ in range(100)]  # one that fills what does not rest raises
+    assert len(steps) == 100
+    assert all(steps)
 
 
 def test_the_same_seed_is_the_same_script() -> None:
@@ -103,7 +103,7 @@ def test_without_instruments_there_is_nothing_to_trade() -> None:
 
 @pytest.mark.parametrize(("mode", "legs"), MODES)
 async def test_the_adapter_sees_what_the_script_did(mode: str, legs: LegScheme) -> None:
-    """PEERS 6, PEERS 14: after every step the snapshot is the account, in the legs the script was told of."""
+    """PEERS 6, PEERS 14: after every step the snapshot is the account, in the legs the script was given."""
     simulator = Mt5Simulator(margin_mode=mode)
     script = demonstration(simulator, legs)
     script.seed_world()
@@ -159,7 +159,7 @@ def test_killed_and_started_again_it_goes_on_where_it_was(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"simulator": "{}", "resting": {}, "orders": 1}', "\x00"])
-def test_a_broken_state_file_is_told_and_a_new_world_made(tmp_path: Path, warnings: list[str], text: str) -> None:
+def test_a_broken_state_file_is_named_and_a_new_world_made(tmp_path: Path, warnings: list[str], text: str) -> None:
     file = tmp_path / "cfd.json"
     file.write_text(text)
     simulator = Mt5Simulator()
@@ -172,7 +172,7 @@ def test_a_broken_state_file_is_told_and_a_new_world_made(tmp_path: Path, warnin
     assert again.dump() == simulator.dump()
 
 
-def test_a_step_that_fails_is_told_and_the_next_goes_on(warnings: list[str]) -> None:
+def test_a_step_that_fails_is_logged_and_the_next_goes_on(warnings: list[str]) -> None:
     """FEATURES 21: an order forgotten behind its back does not stop the script."""
     simulator = Watched()
     script = demonstration(simulator, LegScheme.TICKET)
@@ -183,13 +183,13 @@ def test_a_step_that_fails_is_told_and_the_next_goes_on(warnings: list[str]) -> 
     thread = threading.Thread(target=script.run, args=(stop,))
     thread.start()
     try:
-        assert told(warnings)
+        assert warned(warnings)
     finally:
         stop.set()
         thread.join()
 
 
-def told(warnings: list[str]) -> bool:
+def warned(warnings: list[str]) -> bool:
     """Wait, within bounds, until something was said."""
     waiting = threading.Event()
     return any(warnings or waiting.wait(0.01) for _ in range(500))

@@ -1,4 +1,4 @@
-"""The life of a stream, whatever it follows: how it stands, who is told, and what a forgotten run can still do."""
+"""The life of a stream, whatever it follows: how it stands, whom it notifies, and what a forgotten run can still do."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ignore(_: str | None) -> None:
     """Nobody listens."""
 
 
-def test_it_stands_as_its_run_says_and_tells_why() -> None:
+def test_it_stands_as_its_run_says_and_says_why() -> None:
     stream = Followed()
     assert (stream.state, stream.error, stream.last_heard_at) == (StreamState.CLOSED, None, None)
     stream.start(ignore)
@@ -58,7 +58,7 @@ def test_it_stands_as_its_run_says_and_tells_why() -> None:
     assert (stream.state, stream.error) == (StreamState.CLOSED, None)
 
 
-def test_silence_is_told_by_the_clock_and_not_by_the_connection() -> None:
+def test_silence_is_measured_by_the_clock_and_not_by_the_connection() -> None:
     """Even where whatever should cut a silent connection hangs."""
     stream = started(ignore, silence_s=-1.0)  # every moment is later than that
     assert stream.state is StreamState.CONNECTING
@@ -66,7 +66,7 @@ def test_silence_is_told_by_the_clock_and_not_by_the_connection() -> None:
     assert (stream.state, stream.error) == (StreamState.SILENT, "fx: the stream of 1 has said nothing")
 
 
-def test_a_run_that_was_closed_or_replaced_changes_nothing_and_tells_nobody() -> None:
+def test_a_run_that_was_closed_or_replaced_changes_nothing_and_notifies_nobody() -> None:
     heard: list[str | None] = []
     stream = started(heard.append)
     stream.start(heard.append)
@@ -83,7 +83,7 @@ def test_a_run_that_was_closed_or_replaced_changes_nothing_and_tells_nobody() ->
     assert (stream.state, heard, stream.ended) == (StreamState.CLOSED, ["NEW"], [first, second])
 
 
-def test_a_listener_may_close_the_stream_that_tells_it() -> None:
+def test_a_listener_may_close_the_stream_that_notifies_it() -> None:
     stream = Followed()
     heard: list[str | None] = []
 
@@ -124,13 +124,13 @@ def test_who_closes_waits_for_the_event_that_is_under_way() -> None:
         stream.close()
         closed.set()
 
-    telling, closing = (
+    reporting, closing = (
         threading.Thread(target=work, daemon=True) for work in (lambda: stream.says(stream.runs[0], "A"), close)
     )
-    telling.start()
+    reporting.start()
     assert entered.wait(10)
     closing.start()
     assert not closed.is_set()
     leave.set()
-    telling.join(10)
+    reporting.join(10)
     assert closed.wait(10)

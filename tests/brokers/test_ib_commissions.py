@@ -1,4 +1,4 @@
-"""A commission that TWS tells after its execution was handed out: over the wire, and the whole way into the journal."""
+"""A commission that TWS reports after its execution was handed out: over the wire, and all the way to the journal."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ async def uncharged(tws: IbSimulator, broker: IbBroker) -> tuple[Fill, int]:
 
 
 @pytest.mark.parametrize("full_every_s", [240, 0], ids=["carried", "whole"])
-async def test_a_commission_told_later_wakes_its_instrument_and_is_given_with_its_fill_once(full_every_s: int) -> None:
+async def test_a_commission_reported_later_wakes_its_instrument_and_is_given_with_its_fill_once(
+    full_every_s: int,
+) -> None:
     """FEATURES 24"""
     events: list[str | None] = []
     with simulated(orders_by=CLIENT) as tws:
@@ -111,7 +113,7 @@ async def test_it_is_given_though_the_execution_is_of_a_day_that_has_ended(read_
             assert charges(await broker.snapshot(found.fills_cursor)) == []
 
 
-async def test_one_told_while_the_connection_was_lost_is_given_after_the_reconnect() -> None:
+async def test_one_reported_while_the_connection_was_lost_is_given_after_the_reconnect() -> None:
     """PEERS 13"""
     with simulated(orders_by=CLIENT) as tws:
         async with connected(tws, full_every_s=240) as broker:
@@ -138,7 +140,7 @@ async def test_of_an_execution_and_its_correction_each_has_its_own() -> None:
             correction = tws.correct_fill(fill.fill_id, D(8), D(101))
             tws.charge(correction)
             found = await broker.snapshot(cursor)
-            assert charges(found) == [(correction, COMMISSION)], "told before it was handed out, and nobody else's"
+            assert charges(found) == [(correction, COMMISSION)], "reported before it was handed out, and nobody else's"
             tws.charge(fill.fill_id)
             found = await broker.snapshot(found.fills_cursor)
             assert charges(found) == [(fill.fill_id, COMMISSION)]
@@ -192,7 +194,7 @@ NOTHING: dict[str, Callable[[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", NOTHING)
-async def test_a_row_that_tells_no_commission_of_a_fill_wakes_nobody_and_gives_nothing(what: str) -> None:
+async def test_a_row_that_has_no_commission_of_a_fill_wakes_nobody_and_gives_nothing(what: str) -> None:
     events: list[str | None] = []
     with simulated(orders_by=CLIENT) as tws:
         async with connected(tws, on_event=events.append, full_every_s=240) as broker:
@@ -222,7 +224,7 @@ async def test_one_of_another_account_of_the_login_does_nothing() -> None:
             assert (charges(await broker.snapshot(cursor)), events) == ([], [])
 
 
-async def test_one_told_twice_wakes_once_and_is_given_once() -> None:
+async def test_one_reported_twice_wakes_once_and_is_given_once() -> None:
     events: list[str | None] = []
     with simulated(orders_by=CLIENT) as tws:
         async with connected(tws, on_event=events.append, full_every_s=240) as broker:
@@ -350,7 +352,7 @@ SCENARIOS: list[tuple[Callable[[World, str], Awaitable[None]], int]] = [
 
 
 @pytest.mark.parametrize(("charge", "times"), SCENARIOS, ids=[scenario.__name__ for scenario, _ in SCENARIOS])
-async def test_a_commission_told_after_its_fill_was_journaled_is_journaled_once(
+async def test_a_commission_reported_after_its_fill_was_journaled_is_journaled_once(
     tmp_path: Path, charge: Callable[[World, str], Awaitable[None]], times: int
 ) -> None:
     """PEERS 13, FEATURES 24"""
@@ -364,7 +366,7 @@ async def test_a_commission_told_after_its_fill_was_journaled_is_journaled_once(
         for _ in range(2):
             assert (await world.instrument.reconcile_now()).status == "SUCCESS"
         assert found == await world.events(EventType.COMMISSION_REPORTED)
-        told = (
+        charges_by_fill = (
             {key: found[0][key] for key in ("fill_id", "broker_order_id", "commission", "commission_currency")}
             if found
             else {}
@@ -375,5 +377,5 @@ async def test_a_commission_told_after_its_fill_was_journaled_is_journaled_once(
             "commission": "1",
             "commission_currency": "USD",
         }
-        assert told == (expected if times else {})
+        assert charges_by_fill == (expected if times else {})
         assert len(await world.events(EventType.ORDER_FILLED)) == 1

@@ -183,7 +183,7 @@ async def test_an_advisers_order_of_no_account_leaves_every_section_complete_and
             assert "All" in row.reason
 
 
-async def test_an_order_for_an_amount_of_cash_tells_no_quantity_and_is_filled_when_tws_says_so() -> None:
+async def test_an_order_for_an_amount_of_cash_states_no_quantity_and_is_filled_when_tws_says_so() -> None:
     async with a_desk() as desk:
         order = desk.tws.place_limit("AAPL", Side.BUY, D(10), D(20), "c1")
         desk.tws.order_by_cash(order)
@@ -249,8 +249,8 @@ async def test_an_option_that_is_gone_expired_only_where_its_contract_says_so(
 
 
 EXPIRES = "XYZ   260105C00050000"
-TOLD = hours_from(date(2026, 1, 5))
-UNTOLD = SimHours()
+LISTED_HOURS = hours_from(date(2026, 1, 5))
+NO_HOURS = SimHours()
 
 
 def utc(day: int, hour: int, minute: int = 0) -> datetime:
@@ -260,11 +260,11 @@ def utc(day: int, hour: int, minute: int = 0) -> datetime:
 @pytest.mark.parametrize(
     ("hours", "gone_at", "expired"),
     [
-        pytest.param(TOLD, utc(5, 17), False, id="before its last close: somebody may have sold it"),
-        pytest.param(TOLD, utc(6, 0, 59), False, id="before the end of all hours"),
-        pytest.param(TOLD, utc(6, 1, 1), True, id="at its last moment of trading"),
-        pytest.param(UNTOLD, utc(6, 11, 59), False, id="hours not told, before the day is over everywhere"),
-        pytest.param(UNTOLD, utc(6, 12, 1), True, id="hours not told, after that"),
+        pytest.param(LISTED_HOURS, utc(5, 17), False, id="before its last close: somebody may have sold it"),
+        pytest.param(LISTED_HOURS, utc(6, 0, 59), False, id="before the end of all hours"),
+        pytest.param(LISTED_HOURS, utc(6, 1, 1), True, id="at its last moment of trading"),
+        pytest.param(NO_HOURS, utc(6, 11, 59), False, id="hours not listed, before the day is over everywhere"),
+        pytest.param(NO_HOURS, utc(6, 12, 1), True, id="hours not listed, after that"),
     ],
 )
 async def test_an_option_that_is_gone_on_its_last_day_expired_once_it_can_be_traded_no_more(
@@ -285,7 +285,7 @@ async def test_an_option_that_is_gone_on_its_last_day_expired_once_it_can_be_tra
 
 async def test_the_last_moment_of_a_contract_is_asked_for_once_and_a_later_process_has_it_from_the_book() -> None:
     with simulated(clock=lambda: utc(5, 15)) as tws:
-        tws.trade_in(TOLD)
+        tws.trade_in(LISTED_HOURS)
         for name in (EXPIRES, LONG_CALL, "AAPL"):
             tws.set_position(name, "net", D(3), D("0.5"))
         async with connected(tws) as broker:
@@ -294,7 +294,7 @@ async def test_the_last_moment_of_a_contract_is_asked_for_once_and_a_later_proce
             assert facts[EXPIRES].ends_at == broker_time(utc(6, 1))
             assert (facts[LONG_CALL].ends_at, facts["AAPL"].ends_at) == (None, None)
         assert tws.requests.count("reqContractDetails") == 1
-        tws.trade_in(UNTOLD)
+        tws.trade_in(NO_HOURS)
         async with connected(tws) as broker:
             assert (await broker.snapshot(None)).contracts[EXPIRES].ends_at is None
             broker.remember({EXPIRES: Remembered(contract=facts[EXPIRES])})
@@ -332,7 +332,7 @@ async def test_shares_that_came_without_a_trade_are_no_split_though_they_are_twi
         assert found.found.cause is Cause.UNEXPLAINED
 
 
-async def test_an_average_cost_of_0_is_not_told_and_changes_no_price_of_the_book() -> None:
+async def test_an_average_cost_of_0_is_not_known_and_changes_no_price_of_the_book() -> None:
     async with a_desk() as desk:
         desk.tws.set_position("AAPL", "net", D(100), D(50))
         await desk.look("AAPL")

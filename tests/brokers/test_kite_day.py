@@ -115,17 +115,17 @@ def at(second: int) -> int:
     return int((NOW + timedelta(seconds=second)).timestamp()) * 1000
 
 
-def test_a_fill_is_handed_out_once_to_each_cursor_however_late_it_is_told() -> None:
+def test_a_fill_is_handed_out_once_to_each_cursor_however_late_it_is_reported() -> None:
     book = Tradebook()
     none, first = book.hand_out(Complete((fill(1), fill(2))), None, at(0))
     assert (none, first) == (Complete(), at(1) + OVERLAP_MS)
     late = Complete((fill(1), fill(2), fill(3, -3600)))
-    told, second = book.hand_out(late, first, at(5))
-    assert told == Complete((fill(3, -3600),))
+    handed_out, second = book.hand_out(late, first, at(5))
+    assert handed_out == Complete((fill(3, -3600),))
     assert second is not None
     assert second > (first or 0)
     assert book.hand_out(late, second, at(6)) == (Complete(), second)
-    assert book.hand_out(late, first, at(7)) == (told, second)
+    assert book.hand_out(late, first, at(7)) == (handed_out, second)
 
 
 def test_an_incomplete_section_keeps_the_cursor_so_that_the_same_is_asked_again() -> None:
@@ -172,7 +172,7 @@ def test_an_id_that_the_exchange_uses_again_on_another_day_is_another_fill() -> 
     ids=["the same day", "an empty list", "yesterday's list", "today's list", "yesterday's list, late"],
 )
 def test_what_was_traded_before_the_list_begins_is_not_known(listed: tuple[Fill, ...], hours: int, lost: bool) -> None:
-    """PEERS 1: an absence in a list that does not reach back is no absence, and the positions have to tell."""
+    """PEERS 1: an absence in a list that does not reach back is no absence, and the positions have to show it."""
     _, cursor = Tradebook().hand_out(Complete(()), None, at(0))
     book, now = Tradebook(), at(hours * 3600)
     assert (book.gap(Complete(listed), cursor, now) is not None) is lost
@@ -184,8 +184,8 @@ def test_what_was_traded_before_the_list_begins_is_not_known(listed: tuple[Fill,
 
 
 def net(bought: int | None, sold: int | None, held: int = 1) -> Listing[PositionRow]:
-    told = None if bought is None else D(bought), None if sold is None else D(sold)
-    return Listing({f"{INFY}/MIS": PositionRow(INFY, "MIS", Position(INFY, "MIS", D(held), D(1)), *told)})
+    traded = None if bought is None else D(bought), None if sold is None else D(sold)
+    return Listing({f"{INFY}/MIS": PositionRow(INFY, "MIS", Position(INFY, "MIS", D(held), D(1)), *traded)})
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,9 @@ def net(bought: int | None, sold: int | None, held: int = 1) -> Listing[Position
         "equal",
         "a trade more",
         "a trade less",
-        "a sale nobody told",
-        "not told",
-        "not told, and traded",
+        "a sale nobody reported",
+        "not reported",
+        "not reported, and traded",
         "nothing",
         "no row of what was traded",
         "unreadable",
@@ -217,8 +217,8 @@ def test_what_a_position_traded_today_is_the_sum_of_its_trades(
     listing: Listing[PositionRow], count: int, agree: bool
 ) -> None:
     """PEERS 11"""
-    told = Complete(tuple(fill(number) for number in range(count)))
-    assert (clashes(listing, told) == frozenset()) is agree
+    fills = Complete(tuple(fill(number) for number in range(count)))
+    assert (clashes(listing, fills) == frozenset()) is agree
     assert clashes(listing, Failed("no answer")) == frozenset()
 
 

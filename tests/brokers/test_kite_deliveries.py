@@ -29,8 +29,8 @@ def option(right: str) -> ContractFacts:
 CONTRACTS = {CALL: option("C"), PUT: option("P"), "NFO:RELIANCE25NOVFUT": ContractFacts(None, "FUT", LAST_DAY)}
 
 
-def shares(quantity: int, price: object, *, name: str = STOCK, told: bool = True) -> Position:
-    return Position(name, "holdings", D(quantity), D(str(price)) if told else D(0), price_told=told)
+def shares(quantity: int, price: object, *, name: str = STOCK, priced: bool = True) -> Position:
+    return Position(name, "holdings", D(quantity), D(str(price)) if priced else D(0), price_told=priced)
 
 
 THE_NEXT_EVENING = at(19, 0, day=26)
@@ -65,7 +65,7 @@ DELIVERIES = [
     Delivery("nothing comes", CALL, 500, (), (), None),
     Delivery("another quantity", CALL, 500, (), (shares(499, 1500),), None),
     Delivery("another price", CALL, 500, (), (shares(500, 1480),), None),
-    Delivery("no price is told", CALL, 500, (), (shares(500, 0, told=False),), None),
+    Delivery("no price is known", CALL, 500, (), (shares(500, 0, priced=False),), None),
     Delivery("another share", CALL, 500, (), (shares(500, 1500, name="NSE:RELINFRA"),), None),
     Delivery("they go where they should come", CALL, 500, (shares(500, 1500),), (), None),
     Delivery("they were bought", CALL, 500, (), (shares(500, 1500),), None, traded=(STOCK,)),
@@ -84,11 +84,11 @@ def test_shares_that_come_or_go_are_those_of_an_option_where_number_strike_and_t
     held = Position(story.contract, "NRML", D(story.quantity), D(20))
     assert deliveries.look((held, *story.before), CONTRACTS, (), broker_time(at(15, 20))) == ()
     assert deliveries.look(story.before, CONTRACTS, (), broker_time(at(9, 20, day=26))) == ()
-    told = deliveries.look(story.after, CONTRACTS, story.traded, broker_time(story.came_at))
+    found = deliveries.look(story.after, CONTRACTS, story.traded, broker_time(story.came_at))
     if story.reason is None:
-        assert told == ()
+        assert found == ()
         return
-    stock, contract = told
+    stock, contract = found
     assert (stock.reason, stock.change, stock.price) == (story.reason, D(story.change), D(1500))
     assert (stock.linked, contract.linked) == ((story.contract,), (stock.instrument,))
     assert (contract.reason, contract.leg, contract.change) == (story.reason, "NRML", D(-story.quantity))
@@ -100,11 +100,11 @@ def test_of_two_options_that_the_shares_may_be_of_none_is_chosen() -> None:
     both = (Position(CALL, "NRML", D(500), D(20)), Position(PUT, "NRML", D(-500), D(20)))
     deliveries.look(both, CONTRACTS, (), broker_time(at(15, 20)))
     deliveries.look((), CONTRACTS, (), broker_time(at(9, 20, day=26)))
-    told: tuple[Evidence, ...] = deliveries.look((shares(500, 1500),), CONTRACTS, (), broker_time(at(19, 0, day=26)))
-    assert told == ()
+    found: tuple[Evidence, ...] = deliveries.look((shares(500, 1500),), CONTRACTS, (), broker_time(at(19, 0, day=26)))
+    assert found == ()
 
 
-async def test_the_adapter_tells_of_a_delivery_what_its_lists_and_the_exchanges_table_show() -> None:
+async def test_the_adapter_reports_of_a_delivery_what_its_lists_and_the_exchanges_table_show() -> None:
     kite = KiteSimulator(KEY, TOKEN, USER, instruments=[CALL, STOCK])
     now = at(10)
 
@@ -129,10 +129,10 @@ async def test_the_adapter_tells_of_a_delivery_what_its_lists_and_the_exchanges_
             assert (gone.contracts[CALL].has_expired(broker_time(now)), gone.evidence) == (True, ())
             kite.set_holding(STOCK, D(500), D(1500))
             it_is(at(19, 0, day=26))
-            told = (await adapter.snapshot(None)).evidence
+            found = (await adapter.snapshot(None)).evidence
     finally:
         kite.close()
-    assert {(one.instrument, one.reason, one.change) for one in told} == {
+    assert {(one.instrument, one.reason, one.change) for one in found} == {
         (STOCK, Reason.EXERCISE, D(500)),
         (CALL, Reason.EXERCISE, D(-500)),
     }

@@ -25,7 +25,7 @@ from brokers.simulators.http import RawReply
 from brokers.simulators.kite import KiteSimulator
 from brokers.simulators.kite_http import table_csv
 from brokers.simulators.kite_ledger import Contract
-from tests.brokers.kite_contracts import FUTURE, LAST_DAY, SHARE, an_account, at, it_is, opened, told_of_the_table
+from tests.brokers.kite_contracts import FUTURE, LAST_DAY, SHARE, an_account, at, it_is, opened, until_the_table_is_read
 from tests.brokers.test_end_to_end import SELL
 from tests.unit.fakes import quantities
 
@@ -38,7 +38,7 @@ HEAD += "instrument_type, segment, exchange\n"
 # -- the table -----------------------------------------------------------------------------------------------------
 
 
-def test_a_table_tells_the_last_day_of_a_contract_and_when_its_last_session_ends() -> None:
+def test_a_table_says_the_last_day_of_a_contract_and_when_its_last_session_ends() -> None:
     table = table_csv(
         {
             SHARE: None,
@@ -75,7 +75,7 @@ def test_the_example_of_the_documentation_is_read() -> None:
     ],
     ids=["no expiry", "no day", "another form", "no contract", "another exchange", "two expiries"],
 )
-def test_a_row_that_tells_no_one_expiry_tells_none(row: str) -> None:
+def test_a_row_that_names_no_one_expiry_gives_none(row: str) -> None:
     last = "2,2,NIFTY25DECFUT,NIFTY,0,2025-12-30,0,0.1,75,FUT,NFO-FUT,NFO\n"
     assert contracts(f"{HEAD}{row}\n{last}".encode(), "NFO", {FUTURE}).rows == {}
 
@@ -108,7 +108,7 @@ WHOLE = table_csv({FUTURE: Contract("2025-11-25", name="NIFTY"), OPTION: Contrac
         "open",
     ],
 )
-def test_a_table_that_is_cut_or_cannot_be_read_tells_nothing(content: bytes) -> None:
+def test_a_table_that_is_cut_or_cannot_be_read_says_nothing(content: bytes) -> None:
     with pytest.raises(BadAnswer):
         contracts(content, "NFO", {FUTURE})
 
@@ -229,7 +229,7 @@ class Life:
     listed: Callable[[KiteSimulator], object] = lambda sim: sim.describe(FUTURE, LAST_DAY, name="NIFTY")
     until: datetime = AFTER_THE_CLOSE
     again: bool = False
-    told: bool = True
+    in_table: bool = True
 
     def __str__(self) -> str:
         return self.story
@@ -246,16 +246,16 @@ LIVES = [
         "no table is to be had",
         Cause.UNEXPLAINED,
         lambda sim: sim.faults.add(Fault.SERVER_ERROR, times=99, match="instruments"),
-        told=False,
+        in_table=False,
     ),
-    Life("it is in no table", Cause.UNEXPLAINED, lambda sim: sim.list_instruments(SHARE), told=False),
-    Life("the table is cut", Cause.UNEXPLAINED, a_table(WHOLE[:-8]), told=False),
-    Life("the table is a page", Cause.UNEXPLAINED, a_table("<html>login</html>", "text/html"), told=False),
+    Life("it is in no table", Cause.UNEXPLAINED, lambda sim: sim.list_instruments(SHARE), in_table=False),
+    Life("the table is cut", Cause.UNEXPLAINED, a_table(WHOLE[:-8]), in_table=False),
+    Life("the table is a page", Cause.UNEXPLAINED, a_table("<html>login</html>", "text/html"), in_table=False),
     Life(
         "the table is late",
         Cause.UNEXPLAINED,
         lambda sim: sim.faults.add(Fault.TIMEOUT, times=99, match="instruments"),
-        told=False,
+        in_table=False,
     ),
     Life("its last day is another", Cause.UNEXPLAINED, lambda sim: sim.describe(FUTURE, date(2025, 11, 27), name="N")),
     Life("nobody looked at its last hour", Cause.UNEXPLAINED, until=at(14, 30), again=True),
@@ -271,8 +271,8 @@ async def test_a_contract_that_is_gone_after_its_last_day_has_expired_where_the_
         assert isinstance(world.simulator, KiteSimulator)
         life.listed(world.simulator)
         await world.verdict()
-        if life.told:
-            await told_of_the_table(world)
+        if life.in_table:
+            await until_the_table_is_read(world)
         it_is(world, life.until)
         assert (await world.verdict()).status == "SUCCESS"
         gone_at = at(9, 20, day=26)
@@ -302,7 +302,7 @@ async def test_a_contract_that_is_gone_within_its_last_session_has_not_expired(t
         assert isinstance(world.simulator, KiteSimulator)
         world.simulator.describe(FUTURE, LAST_DAY, name="NIFTY")
         await world.verdict()
-        await told_of_the_table(world)
+        await until_the_table_is_read(world)
         world.simulator.set_position(FUTURE, "NRML", D(0), D(0))
         report = await world.verdict()
         (found,) = [one.found for one in report.discrepancies]
@@ -314,7 +314,7 @@ async def test_one_that_was_sold_on_its_last_day_was_sold(tmp_path: Path) -> Non
         assert isinstance(world.simulator, KiteSimulator)
         world.simulator.describe(FUTURE, LAST_DAY, name="NIFTY")
         await world.verdict()
-        await told_of_the_table(world)
+        await until_the_table_is_read(world)
         it_is(world, at(15, 20))
         world.simulator.trade(FUTURE, SELL, D(75), product="NRML")
         it_is(world, at(15, 40))
@@ -331,8 +331,8 @@ async def test_a_cycle_does_not_wait_for_a_table(tmp_path: Path) -> None:
 
 
 def test_a_books_record_of_a_contract_keeps_whether_its_end_is_certain_and_one_of_before_is_read() -> None:
-    told = ContractFacts(kind="FUT", expiry=LAST_DAY, ends_at=broker_time(at(15, 30)), expiry_certain=False)
-    assert payloads.contract_from(payloads.contract_to(told)) == told
+    facts = ContractFacts(kind="FUT", expiry=LAST_DAY, ends_at=broker_time(at(15, 30)), expiry_certain=False)
+    assert payloads.contract_from(payloads.contract_to(facts)) == facts
     tws = ContractFacts("1", "OPT", LAST_DAY, "C", D(50))
     record = payloads.contract_to(tws)
     assert not {"ends_at", "expiry_certain"} & record.keys()
@@ -349,7 +349,7 @@ def test_a_books_record_of_a_contract_keeps_whether_its_end_is_certain_and_one_o
         (at(17, 30) + timedelta(days=1), True, True),
     ],
 )
-def test_a_contract_ends_with_its_last_session_and_where_that_is_not_told_when_its_last_day_is_over_everywhere(
+def test_a_contract_ends_with_its_last_session_and_where_that_is_not_known_when_its_last_day_is_over_everywhere(
     now: datetime, of_a_session: bool, of_a_day: bool
 ) -> None:
     """It is over last at UTC-12, at 17:30 of the next day in India."""

@@ -1,4 +1,4 @@
-"""A configured name that the broker does not have is a mistake with the nearest names told, and never flat."""
+"""A configured name that the broker does not have is a mistake with the nearest names given, and never flat."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def now() -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("name", "known", "told"),
+    ("name", "known", "nearest_name"),
     [
         ("EURUSD", ["EURUSD.m", "GBPUSD.m"], "EURUSD.m"),
         ("EUR/USD", ["EUR_USD", "EUR_GBP"], "EUR_USD"),
@@ -35,12 +35,12 @@ def now() -> datetime:
         ("EUR_UDS", ["EUR_USD", "XAU_JPY"], "EUR_USD"),
     ],
 )
-def test_the_nearest_name_differs_in_case_separator_or_suffix(name: str, known: list[str], told: str) -> None:
-    assert nearest(name, known)[0] == told
-    assert told in mistaken([name], known)[name]
+def test_the_nearest_name_differs_in_case_separator_or_suffix(name: str, known: list[str], nearest_name: str) -> None:
+    assert nearest(name, known)[0] == nearest_name
+    assert nearest_name in mistaken([name], known)[name]
 
 
-def test_a_name_like_no_other_is_told_and_an_empty_list_judges_nothing() -> None:
+def test_a_name_like_no_other_is_named_and_an_empty_list_judges_nothing() -> None:
     assert "look" in mistaken(["PALLADIUM"], ["EUR_USD"])["PALLADIUM"].casefold()
     assert mistaken(["EUR_USD"], ["EUR_USD"]) == mistaken(["EUR_USD"], []) == {}
 
@@ -101,8 +101,10 @@ async def test_a_gateway_without_a_list_of_symbols_judges_by_what_is_held() -> N
     assert list(snapshot.left_out) == ["EURUSD"]
 
 
-@pytest.mark.parametrize(("name", "told"), [("nse:infy", "NSE:INFY"), ("INFY", "NSE:INFY"), ("NSE/INFY", "NSE:INFY")])
-async def test_a_name_that_is_none_of_kites_is_never_flat(name: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "nearest_name"), [("nse:infy", "NSE:INFY"), ("INFY", "NSE:INFY"), ("NSE/INFY", "NSE:INFY")]
+)
+async def test_a_name_that_is_none_of_kites_is_never_flat(name: str, nearest_name: str) -> None:
     simulator = KiteSimulator("an-api-key-0000", "token-of-tests", "AB1234", instruments=["NSE:INFY"])
     url = simulator.start()
     settings: dict[str, Any] = {"instruments": [name, "NSE:TCS"], "requests_per_s": 10_000}
@@ -113,4 +115,4 @@ async def test_a_name_that_is_none_of_kites_is_never_flat(name: str, told: str) 
         await broker.close()
         simulator.close()
     assert list(snapshot.left_out) == [name]
-    assert told in snapshot.left_out[name]
+    assert nearest_name in snapshot.left_out[name]

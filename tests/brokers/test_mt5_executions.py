@@ -31,7 +31,7 @@ HOUR = timedelta(hours=1)
 
 @asynccontextmanager
 async def followed(sim: Mt5Simulator, **kwargs: Any) -> AsyncIterator[tuple[Mt5Broker, Queue[StreamedFill], list[Any]]]:
-    """An account whose events are followed: its adapter, the executions that are told, and whom events wake."""
+    """An account whose events are followed: its adapter, the executions that are reported, and whom events wake."""
     executed: Queue[StreamedFill] = Queue()
     woken: list[Any] = []
     sim.start()
@@ -51,22 +51,22 @@ async def followed(sim: Mt5Simulator, **kwargs: Any) -> AsyncIterator[tuple[Mt5B
         sim.close()
 
 
-async def test_a_deal_is_told_with_the_row_of_its_order_and_the_client_id_that_stands_there() -> None:
+async def test_a_deal_is_reported_with_the_row_of_its_order_and_the_client_id_that_stands_there() -> None:
     sim = Mt5Simulator(margin_mode="netting", clock=lambda: now() + 3 * HOUR)  # the server's zone
     async with followed(sim) as (broker, executed, woken):
         sim.trade("EURUSD", Side.BUY, D("0.3"), "mine")
         await eventually(lambda: not executed.empty())
-        told = executed.get()
-        assert told.order is not None
-        assert (told.fill.client_order_id, told.order.client_order_id, told.order.status) == (
+        streamed = executed.get()
+        assert streamed.order is not None
+        assert (streamed.fill.client_order_id, streamed.order.client_order_id, streamed.order.status) == (
             "mine",
             "mine",
             OrderStatus.FILLED,
         )
-        assert abs(ahead_of_ours(told.fill.time, now())) < timedelta(minutes=1), "in UTC"
+        assert abs(ahead_of_ours(streamed.fill.time, now())) < timedelta(minutes=1), "in UTC"
         await eventually(lambda: "EURUSD" in woken)
         snapshot = await broker.snapshot(0)
-        assert told.fill in rows_of(snapshot.fills)
+        assert streamed.fill in rows_of(snapshot.fills)
 
 
 def _row(**changed: object) -> dict[str, object]:
@@ -98,8 +98,8 @@ UNSURE: dict[str, Callable[[], dict[str, object]]] = {
 async def test_a_deal_that_is_not_surely_ours_and_whole_is_no_execution(event: Callable[[], dict[str, object]]) -> None:
     sim = Mt5Simulator()
     async with followed(sim) as (_, executed, woken):
-        for told in (event(), {"login": 5001, "deal": _row(ticket=78)}):
-            sim.events.say(json.dumps({"event": "deal", "symbol": "EURUSD", "ticket": 77, **told}).encode())
+        for fields in (event(), {"login": 5001, "deal": _row(ticket=78)}):
+            sim.events.say(json.dumps({"event": "deal", "symbol": "EURUSD", "ticket": 77, **fields}).encode())
         await eventually(lambda: not executed.empty())
         assert executed.get().fill.fill_id == "78"
         await eventually(lambda: "EURUSD" in woken)

@@ -93,20 +93,20 @@ class Names:
 
 
 def states_for(away_s: float, ask: Callable[[], dict[str, Any]]) -> list[Any]:
-    """The states that a status tells during this time, or its error, each once in a row."""
+    """The states that a status shows during this time, or its error, each once in a row."""
     from tests.cluster.conftest import actors
 
-    told: list[Any] = []
+    shown: list[Any] = []
     until_s = time.monotonic() + away_s
     while time.monotonic() < until_s:
         try:
             now: Any = sorted({row["state"] for row in actors(ask()).values()})
-        except Exception as error:  # noqa: BLE001 - what a caller sees is what is told
+        except Exception as error:  # noqa: BLE001 - what a caller sees is what is shown
             now = f"{type(error).__name__}: {str(error)[:200]}"
-        if told[-1:] != [now]:
-            told.append(now)
+        if shown[-1:] != [now]:
+            shown.append(now)
         time.sleep(0.5)
-    return told
+    return shown
 
 
 def main(directory: Path, away_s: float) -> None:
@@ -124,7 +124,7 @@ def main(directory: Path, away_s: float) -> None:
         return {name: row["pid"] for name, row in actors(status).items()}
 
     def killed(status: dict[str, Any], name: str) -> Callable[[dict[str, Any]], bool]:
-        """Kill it; tells of a status whether it is made anew and verified."""
+        """Kill it; says of a status whether it is made anew and verified."""
         old = pids(status)[name]
         assert old is not None
         os.kill(old, signal.SIGKILL)

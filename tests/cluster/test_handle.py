@@ -84,7 +84,7 @@ class Slow(OandaSimulator):
 
 
 class Second:
-    """A second process with the handle in it, that does as it is told. It has none of the accounts' secrets."""
+    """A second process with the handle in it, that does as it is asked. It has none of the accounts' secrets."""
 
     def __init__(self, configuration: Path) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "TOKEN_OF_THE_HANDLE_TEST"}
@@ -381,9 +381,9 @@ def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scen
     done = scene.oanda.place_limit("GBP_JPY", Side.BUY, Decimal(10), Decimal(150))
     fill = scene.oanda.fill_order(done)
     entry = f'dict(client_order_id="entry", broker_order_id={order!r}, side="BUY", quantity=30, status="OPEN")'
-    told = f'dict(fill_id={fill!r}, broker_order_id={done!r}, side="BUY", quantity=10, price=150, '
-    told += f"time={datetime.now(UTC).isoformat()!r})"
-    report = f"return gbp.record_order(**{entry}).news, gbp.record_fill(**{told}).news"
+    filled = f'dict(fill_id={fill!r}, broker_order_id={done!r}, side="BUY", quantity=10, price=150, '
+    filled += f"time={datetime.now(UTC).isoformat()!r})"
+    report = f"return gbp.record_order(**{entry}).news, gbp.record_fill(**{filled}).news"
     look = """
         book = gbp.book().to_dict()
         orders = [(o["broker_order_id"], o["filled_quantity"], o["status"]) for o in book["open_orders"]]
@@ -394,7 +394,7 @@ def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scen
     assert before[1] == [[order, "0", "OPEN"]]
 
     scene.kill("fx/GBP_JPY")
-    assert scene.second.run(f"return gbp.record_fill(**{told}).news") is False, "the handle finds the new actor"
+    assert scene.second.run(f"return gbp.record_fill(**{filled}).news") is False, "the handle finds the new actor"
     assert scene.second.run(look) == before
 
     halted = scene.second.run(
@@ -425,7 +425,7 @@ def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scen
     )
     assert gone[0] is False
     assert "has ended. This handle finds the supervisor when it runs again" in gone[1]
-    assert "Report the same again" in gone[2], "a strategy outlives its supervisor, and is told"
+    assert "Report the same again" in gone[2], "a strategy outlives its supervisor, and is informed"
     scene.start()
     again = scene.second.run(
         """
@@ -442,7 +442,7 @@ def test_an_open_entry_and_its_fill_are_the_same_after_every_restart(scene: Scen
     assert again == ["SUCCESS", "SUCCESS"], "it finds the new start by itself"
 
     assert scene.second.run(look) == before
-    assert scene.second.run(report) == [False, False], "what was told before is no news"
+    assert scene.second.run(report) == [False, False], "what was reported before is no news"
     still = scene.second.run(
         "return [allowed(gbp), *(bool(i.trading_allowed()) for i in (eur, mt5))], sup.status().to_dict()"
     )

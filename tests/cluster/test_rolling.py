@@ -144,17 +144,19 @@ def test_code_is_upgraded_actor_by_actor_under_a_running_house(tmp_path: Path) -
         assert all(row["health"]["version"] >= versions[name] for name, row in instruments(after).items())
         assert command(code, "apply", "--rolling", str(path)).stdout == f"everybody runs {NEXT}\n"
 
-        told = records(configuration)
-        at = [n for n, (kind, one) in enumerate(told) if one.get("action") == "roll"]
-        assert [told[n][1]["state"] for n in at] == ["began", "done"]
-        assert (told[at[0]][1]["from"], told[at[0]][1]["to"]) == ([VERSION], NEXT)
-        assert told[at[0]][1]["by"]
-        handed = [(kind, one["actor"]) for kind, one in told[at[0] : at[1]] if "actor" in one and "to" in one]
+        journaled = records(configuration)
+        at = [n for n, (kind, one) in enumerate(journaled) if one.get("action") == "roll"]
+        assert [journaled[n][1]["state"] for n in at] == ["began", "done"]
+        assert (journaled[at[0]][1]["from"], journaled[at[0]][1]["to"]) == ([VERSION], NEXT)
+        assert journaled[at[0]][1]["by"]
+        handed = [(kind, one["actor"]) for kind, one in journaled[at[0] : at[1]] if "actor" in one and "to" in one]
         assert [name for _, name in handed] == ORDER
-        crashes = [one for kind, one in told if kind is EventType.ACTOR_RESTARTED and one.get("counted") is not False]
+        crashes = [
+            one for kind, one in journaled if kind is EventType.ACTOR_RESTARTED and one.get("counted") is not False
+        ]
         assert crashes == []
         away: set[str] = set()
-        for kind, one in told[at[0] : at[1]]:
+        for kind, one in journaled[at[0] : at[1]]:
             if kind is EventType.ACTOR_RESTARTED and "to" in one:
                 away.add(one["actor"])
                 accounts = [name.partition("/")[0] for name in away if not name.startswith("many/")]

@@ -1,4 +1,4 @@
-"""What the journal tells at the page: the records behind a break, a book as it was, ids, and whether it is whole."""
+"""What the journal shows on the page: the records behind a break, a book as it was, ids, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.builders import Desk, at, order_report, pos, position_report, sl
 ALERT = Policy(correct=Correct.ALERT)
 
 
-def told(house: House) -> Desk:
+def written(house: House) -> Desk:
     """A journal in which 100 were held, and the broker came to show 150."""
     desk = Desk(ALERT)
     desk.report(position_report(100), at_s=0)
@@ -35,7 +35,7 @@ def place(desk: Desk) -> str:
 def test_an_instrument_s_page_has_its_lots_its_records_and_a_drawing_of_both_sides(
     house: House,
 ) -> None:
-    desk = told(house)
+    desk = written(house)
     with house.browser("vic") as browser:
         text = browser.text(place(desk))
     assert "Lots of leg net" in text
@@ -45,7 +45,7 @@ def test_an_instrument_s_page_has_its_lots_its_records_and_a_drawing_of_both_sid
 
 
 def test_without_a_supervisor_the_breaks_are_those_of_the_journal(house: House) -> None:
-    desk = told(house)
+    desk = written(house)
     (found,) = desk.book.breaks.values()
     house.desk.away = "no supervisor is running"
     with house.browser("vic") as browser:
@@ -59,7 +59,7 @@ def test_without_a_supervisor_the_breaks_are_those_of_the_journal(house: House) 
 
 
 def test_the_records_behind_a_break_open_to_all_they_hold(house: House) -> None:
-    desk = told(house)
+    desk = written(house)
     (found,) = desk.book.breaks.values()
     with house.browser("vic") as browser:
         text = browser.text(f"/break/{found.id}")
@@ -74,7 +74,7 @@ def test_the_records_behind_a_break_open_to_all_they_hold(house: House) -> None:
 
 
 def test_a_break_that_is_over_says_how_it_ended_and_who_approved_it(house: House) -> None:
-    desk = told(house)
+    desk = written(house)
     (found,) = desk.book.breaks.values()
     desk.look(slice_at(40, [pos(100)]))
     assert desk.events[-1].type is EventType.DISCREPANCY_RESOLVED or desk.book.breaks == {}
@@ -92,7 +92,7 @@ def test_a_break_that_is_over_says_how_it_ended_and_who_approved_it(house: House
 
 
 def test_the_book_at_a_past_time_and_what_changed_since(house: House) -> None:
-    desk = told(house)
+    desk = written(house)
     query = f"/at?account={desk.book.account}&instrument={desk.book.instrument}&at="
     with house.browser("vic") as browser:
         text = browser.text(query + at(15).isoformat().replace("+", "%2B"))
@@ -132,7 +132,7 @@ def progress(browser: Any) -> str:
 
 
 def test_the_chain_is_verified_and_a_change_is_found(house: House) -> None:
-    desk = told(house)
+    desk = written(house)
     with house.browser("vic") as browser:
         assert "Nobody has verified it" in browser.text("/verify")
         assert browser.send("/verify").status_code == 303
@@ -149,8 +149,8 @@ def test_the_chain_is_verified_and_a_change_is_found(house: House) -> None:
         assert "NOT intact" in found
 
 
-def test_a_journal_that_is_away_is_told_and_never_shown_as_empty(house: House, tmp_path: Any) -> None:
-    desk = told(house)
+def test_a_journal_that_is_away_is_named_and_never_shown_as_empty(house: House, tmp_path: Any) -> None:
+    desk = written(house)
     (tmp_path / "journal.db").unlink()
     with house.browser("vic") as browser:
         assert "The journal was not read" in browser.text(place(desk))

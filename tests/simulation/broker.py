@@ -65,16 +65,16 @@ class SimulatedStream:
         if self._on_fill is None or self._faults.strikes("fill not streamed", 0.1):
             return
         times = 3 if self._faults.strikes("fill streamed thrice", 0.05) else 1
-        told = StreamedFill(fill, None if self._faults.strikes("fill streamed without its order", 0.2) else order)
+        streamed = StreamedFill(fill, None if self._faults.strikes("fill streamed without its order", 0.2) else order)
         for _ in range(times):
             after_s = self._faults.random.random() * (9.0 if self._faults.strikes("fill streamed late", 0.1) else 0.05)
-            asyncio.get_running_loop().call_later(after_s, self._hear_fill, told)
+            asyncio.get_running_loop().call_later(after_s, self._hear_fill, streamed)
 
-    def _hear_fill(self, told: StreamedFill) -> None:
+    def _hear_fill(self, streamed: StreamedFill) -> None:
         if self._on_event is not None and self._on_fill is not None:
-            self._on_fill(told)
+            self._on_fill(streamed)
 
-    def tell(self, instrument: str) -> None:
+    def report(self, instrument: str) -> None:
         if self._on_event is None or self._faults.strikes("event lost", 0.1):
             return
         times = 3 if self._faults.strikes("event thrice", 0.05) else 1
@@ -199,10 +199,10 @@ class SimulatedBroker:
         # Who asks from now on has what the positions hold already, and nothing that came while they were read.
         after = since if since is not None else began - 1
         now = self._market.tick()
-        told = [(shown, fill) for one in self._market.traded.values() for shown, fill in one.fills]
-        rows = [fill for shown, fill in told if after < shown <= now]
+        listed = [(shown, fill) for one in self._market.traded.values() for shown, fill in one.fills]
+        rows = [fill for shown, fill in listed if after < shown <= now]
         if since is not None and self._faults.strikes("fills again", 0.1):
-            rows += [fill for shown, fill in told if shown <= after]
+            rows += [fill for shown, fill in listed if shown <= after]
         if rows and self._faults.strikes("fill twice", 0.1):
             rows.append(rows[0])
         return Complete(self._shuffled(rows)), now

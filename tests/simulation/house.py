@@ -395,7 +395,7 @@ class House:
         if broker is not None and broker.following is not None:
             for fill, row in self.market_of(stream).executed(symbol):
                 broker.following.execute(fill, row)
-            broker.following.tell(symbol)
+            broker.following.report(symbol)
 
     async def close(self) -> None:
         for name in sorted(self.runtime.names(), key=lambda name: name != SUPERVISOR):

@@ -110,14 +110,14 @@ class FakeStream:
         """An execution arrives, and the event that it is."""
         assert self._on_fill is not None
         self._on_fill(StreamedFill(fill, order, identity))
-        self.tell(fill.instrument)
+        self.report(fill.instrument)
 
     def start(self, on_event: OnEvent) -> None:
         self.starts += 1
         self._on_event = on_event
         self.state = self.becomes
 
-    def tell(self, instrument: str | None) -> None:
+    def report(self, instrument: str | None) -> None:
         """An event arrives."""
         assert self._on_event is not None
         self._on_event(instrument)

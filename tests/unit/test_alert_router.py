@@ -1,4 +1,4 @@
-"""Who is told what, when: one alert a subject, reminders until somebody has it, one "resolved", and nothing lost."""
+"""Who is alerted of what, when: one alert a subject, reminders until somebody has it, one "resolved", nothing lost."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_one_alert_a_break_then_reminders_until_it_is_acknowledged_then_resolved
     assert wire.router.subjects == {}
 
 
-def test_what_becomes_graver_is_told_again_at_once_and_to_whoever_had_it() -> None:
+def test_what_becomes_graver_is_sent_again_at_once_and_to_whoever_had_it() -> None:
     wire = Wire()
     wire.opens()
     wire.look(at(0))
@@ -112,7 +112,7 @@ def test_what_becomes_graver_is_told_again_at_once_and_to_whoever_had_it() -> No
 
 
 @pytest.mark.parametrize(
-    ("route", "told"),
+    ("route", "heard"),
     [
         (Route("r"), True),
         (Route("r", severity=Severity.CRITICAL), False),
@@ -123,10 +123,10 @@ def test_what_becomes_graver_is_told_again_at_once_and_to_whoever_had_it() -> No
         (Route("r", after=timedelta(seconds=60)), False),
     ],
 )
-def test_a_route_hears_what_is_its_own(route: Route, told: bool) -> None:
+def test_a_route_hears_what_is_its_own(route: Route, heard: bool) -> None:
     wire = Wire(replace(ONLY, routes=(route,)))
     wire.opens()
-    assert bool(wire.look(at(1))) is told
+    assert bool(wire.look(at(1))) is heard
 
 
 def test_a_route_that_waits_hears_what_lasted_and_nothing_of_what_did_not() -> None:
@@ -139,7 +139,7 @@ def test_a_route_that_waits_hears_what_lasted_and_nothing_of_what_did_not() -> N
     assert wire.got[0].about[0].id == "long"
 
 
-def test_what_is_corrected_at_once_is_told_once_and_only_once() -> None:
+def test_what_is_corrected_at_once_is_sent_once_and_only_once() -> None:
     wire = Wire()
     wire.opens(severity=Severity.CRITICAL, resolved=True, correction="force_close_position")
     assert wire.look(at(0)) == ["alert"]
@@ -190,7 +190,7 @@ def test_in_quiet_hours_what_is_less_grave_waits_for_their_end() -> None:
 RESET = datetime(2024, 1, 3, 4, 50, tzinfo=UTC)  # 23:50 in New York, of a Tuesday
 
 
-def test_what_the_brokers_maintenance_explains_is_told_once_and_calmly() -> None:
+def test_what_the_brokers_maintenance_explains_is_sent_once_and_calmly() -> None:
     wire = Wire()
     lost = {"account": "opt", "connection": "UNREACHABLE", "reason": "code 1100"}
     wire.say(EventType.CONNECTION_LOST, lost, RESET, Severity.WARNING, "opt")
@@ -207,7 +207,7 @@ def test_what_the_brokers_maintenance_explains_is_told_once_and_calmly() -> None
     assert wire.look(RESET + timedelta(hours=9)) == []
 
 
-def test_what_outlives_the_maintenance_is_told_in_full() -> None:
+def test_what_outlives_the_maintenance_is_sent_in_full() -> None:
     wire = Wire()
     lost = {"account": "opt", "connection": "UNREACHABLE", "reason": "code 1100"}
     wire.say(EventType.CONNECTION_LOST, lost, RESET, Severity.WARNING, "opt")
@@ -252,7 +252,7 @@ def test_a_heartbeat_comes_so_often_whatever_happens_and_is_in_no_journal() -> N
     assert wire.records == []
 
 
-def test_other_things_that_are_amiss_are_told_and_end_too() -> None:
+def test_other_things_that_are_amiss_are_sent_and_end_too() -> None:
     wire = Wire()
     wire.say(EventType.ACTOR_QUARANTINED, {"actor": FX, "reason": "died"}, at(0), Severity.CRITICAL, "supervisor")
     wire.say(EventType.TRADING_HALTED, {"scope": "fx", "reason": "news", "by": "ann"}, at(0), Severity.WARNING, "fx")
@@ -291,7 +291,7 @@ def test_an_upgrade_that_stops_is_an_alert_until_it_goes_on(end: dict[str, Any])
     assert wire.router.subjects == {}
 
 
-def test_a_connection_that_is_lost_again_is_told_again() -> None:
+def test_a_connection_that_is_lost_again_is_sent_again() -> None:
     wire = Wire()
     for minute in (10, 20):
         lost = {"account": "fx", "connection": "UNREACHABLE", "reason": "refused"}
@@ -312,7 +312,7 @@ def desired(wire: Wire, now: datetime, *names: str, **terms: Any) -> None:
 
 
 @pytest.mark.parametrize("left", [(), ("fx", "fx/GBP JPY")])
-def test_what_left_the_configuration_as_it_was_is_told_once_and_as_no_longer_watched(left: tuple[str, ...]) -> None:
+def test_what_left_the_configuration_as_it_was_is_sent_once_and_as_no_longer_watched(left: tuple[str, ...]) -> None:
     wire = Wire()
     desired(wire, at(0), "fx", FX, "fx/GBP JPY")
     wire.opens(severity=Severity.CRITICAL)
@@ -320,10 +320,10 @@ def test_what_left_the_configuration_as_it_was_is_told_once_and_as_no_longer_wat
     desired(wire, at(2), *left, by="ann@desk")
     wire.restart(from_a_checkpoint=True)
     assert wire.look(at(3)) == ["resolved"]
-    told = wire.got[-1]
-    assert told.title == "no longer watched: CRITICAL fx/EUR_USD POSITION_MISMATCH"
-    assert told.severity is Severity.CRITICAL
-    assert "taken out of the configuration by ann@desk, and not resolved" in told.body
+    message = wire.got[-1]
+    assert message.title == "no longer watched: CRITICAL fx/EUR_USD POSITION_MISMATCH"
+    assert message.severity is Severity.CRITICAL
+    assert "taken out of the configuration by ann@desk, and not resolved" in message.body
     assert wire.look(at(99_999)) == []
 
     desired(wire, at(100_000), "fx", FX)
@@ -349,7 +349,7 @@ def test_an_instrument_that_its_account_found_itself_is_watched_whatever_the_con
     assert wire.look(at(7)) == ["alert"]
 
 
-def test_what_happens_again_while_its_end_is_on_its_way_is_told_again() -> None:
+def test_what_happens_again_while_its_end_is_on_its_way_is_sent_again() -> None:
     wire = Wire()
     lost = {"account": "fx", "connection": "UNREACHABLE", "reason": "refused"}
     wire.say(EventType.CONNECTION_LOST, lost, at(36_000), Severity.WARNING, "fx")
@@ -410,7 +410,7 @@ _STEPS = st.lists(
 
 
 @given(_STEPS, st.integers(1, 4))
-def test_whatever_fails_and_restarts_each_break_is_told_once_and_its_end_once(
+def test_whatever_fails_and_restarts_each_break_is_sent_once_and_its_end_once(
     steps: list[tuple[str, int]], digest_above: int
 ) -> None:
     wire = Wire(replace(ONLY, digest_above=digest_above, remind_every=None))
@@ -438,9 +438,9 @@ def test_whatever_fails_and_restarts_each_break_is_told_once_and_its_end_once(
     for minute in range(1, 40):
         wire.look(at(1000 + 60 * minute))
     for own_id, lasts in lives.items():
-        told = [one.over for message in wire.got for one in message.about if one.id == own_id]
-        # Open and then over; or, where it was over before it could be told, that alone.
-        assert told in ([[False]] if lasts else [[False, True], [True]])
+        phases = [one.over for message in wire.got for one in message.about if one.id == own_id]
+        # Open and then over; or, where it was over before it could be sent, that alone.
+        assert phases in ([[False]] if lasts else [[False, True], [True]])
     assert set(wire.router.subjects) == {own_id for own_id, lasts in lives.items() if lasts}
 
 

@@ -1,4 +1,4 @@
-"""The alerts actor against a real web server and a real mail server on loopback: told at once, over a restart, over a
+"""The alerts actor against a real web server and a real mail server on loopback: sent at once, over a restart, over a
 receiver that is away, each once."""
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ async def next_of(arrived: queue.Queue[T]) -> T:
     return await asyncio.to_thread(arrived.get, timeout=20)
 
 
-async def test_a_critical_finding_is_at_the_web_server_and_in_the_mailbox_and_journaled_as_told(tmp_path: Path) -> None:
+async def test_a_critical_finding_is_at_the_web_server_and_in_the_mailbox_and_journaled_as_sent(tmp_path: Path) -> None:
     async with mail_receiver() as (mail_url, mails):
         with web_receiver() as web:
             async with a_post(tmp_path, desk=web.url, night=mail_url) as post:
@@ -149,10 +149,10 @@ async def test_what_a_receiver_did_not_take_comes_after_a_restart_once_and_its_f
             await post.break_("b1")
             await next_of(web.tried)
 
-            async def told() -> bool:
+            async def failed_once() -> bool:
                 return bool(await post.journaled(EventType.ALERT_FAILED))
 
-            await post.until(told)
+            await post.until(failed_once)
             (failed,) = await post.journaled(EventType.ALERT_FAILED)
             assert failed["route"] == "desk"
             assert "127.0.0.1" not in str(failed)
@@ -193,10 +193,10 @@ async def test_a_restart_begins_with_the_checkpoint_and_not_with_the_whole_journ
             await post.break_("b1")
             await next_of(web.got)
 
-            async def told() -> bool:
+            async def delivered() -> bool:
                 return bool(await post.journaled(EventType.ALERT_DELIVERED))
 
-            await post.until(told)
+            await post.until(delivered)
             await post.until(lambda: _caught(actor, 2))
             await actor.close()
             (checkpoint,) = await post.journaled(EventType.CHECKPOINT)
@@ -219,7 +219,7 @@ async def _caught(actor: Alerts, seq: int) -> bool:
         (SecretRef(SecretSource.ENVIRONMENT, "alerts", "url", "NO_SUCH_VARIABLE_HERE"), "NO_SUCH_VARIABLE_HERE is not"),
     ],
 )
-def test_why_something_was_not_delivered_is_told_without_the_url(url: SecretRef | str, says: str) -> None:
+def test_why_something_was_not_delivered_is_said_without_the_url(url: SecretRef | str, says: str) -> None:
     reason = deliver(url, MESSAGE)
     assert reason is not None
     assert says in reason
@@ -292,7 +292,7 @@ def test_routes_are_read_and_their_urls_are_not_shown(tmp_path: Path) -> None:
         ("  routs: []", "routs"),
     ],
 )
-def test_a_mistake_in_alerts_is_told_with_what_is_expected(tmp_path: Path, alerts: str, says: str) -> None:
+def test_a_mistake_in_alerts_is_named_with_what_is_expected(tmp_path: Path, alerts: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         load(written(tmp_path, alerts + "\n"), {})
     assert says in str(raised.value)

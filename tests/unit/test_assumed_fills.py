@@ -42,8 +42,8 @@ def desk_with(*held: object, conventions: Conventions = TICKET, quantity: int = 
     desk = Desk()
     desk.look(slice_at(0, list(held), conventions=conventions))  # type: ignore[arg-type]  # rows of positions
     desk.report(order_report("c1", None, quantity=10, side=side, submitted_at=at(10)), at_s=10)
-    told = fill_report("501", quantity, at_s=11, client_id="c1", side=side)
-    desk.report(told, at_s=11, conventions=conventions)
+    ours = fill_report("501", quantity, at_s=11, client_id="c1", side=side)
+    desk.report(ours, at_s=11, conventions=conventions)
     return desk
 
 
@@ -53,7 +53,7 @@ def discrepancies(desk: Desk) -> set[object]:
 
 
 def pending(desk: Desk) -> list[str]:
-    return [told.fill.fill_id for told in desk.book.pending_fills()]
+    return [fill_.fill.fill_id for fill_ in desk.book.pending_fills()]
 
 
 @pytest.mark.parametrize(("conventions", "leg"), [(TICKET, "777"), (PRODUCTS, "MIS")], ids=["tickets", "products"])
@@ -90,7 +90,7 @@ def test_a_close_without_its_ticket_never_closes_another_one() -> None:
     assert discrepancies(desk) <= {"ORDER_STATUS_MISMATCH"}
 
 
-def test_a_fill_is_where_one_leg_alone_differs_by_it_where_the_broker_tells_no_fills() -> None:
+def test_a_fill_is_where_one_leg_alone_differs_by_it_where_the_broker_reports_no_fills() -> None:
     desk = desk_with(pos(5, leg="700"))
     rows = [pos(5, leg="700"), pos(10, leg="777")]
     row = order("B1", 10, 10, FILLED, client_id="c1", average="1.1", submitted_at=at(10))
@@ -113,7 +113,7 @@ def test_a_fill_that_no_leg_shows_is_waited_for_until_the_positions_are_settled(
 
 
 @pytest.mark.parametrize(
-    ("told", "held"),
+    ("fields", "held"),
     [
         ({"quantity": dec(7)}, 7),
         ({"price": dec("1.2")}, 10),
@@ -121,14 +121,14 @@ def test_a_fill_that_no_leg_shows_is_waited_for_until_the_positions_are_settled(
     ],
     ids=["quantity", "price", "side and order"],
 )
-def test_the_brokers_word_on_a_fill_takes_the_place_of_our_report(told: dict[str, object], held: int) -> None:
+def test_the_brokers_word_on_a_fill_takes_the_place_of_our_report(fields: dict[str, object], held: int) -> None:
     desk = desk_with(conventions=Conventions())
-    price = told.get("price", dec("1.1"))
+    price = fields.get("price", dec("1.1"))
     ours = order("B1", 10, 0 if held < 0 else held, FILLED if held == 10 else OPEN, client_id="c1", average=price)
     rows = [replace(ours, status=OrderStatus.PARTIALLY_FILLED) if held == 7 else ours]
     if held < 0:
         rows.append(order("B9", 10, 10, FILLED, side=Side.SELL, average="1.1"))
-    made = replace(fill("501", 10, at_s=11, order_id="B1"), **told)  # type: ignore[arg-type]  # fields of a fill
+    made = replace(fill("501", 10, at_s=11, order_id="B1"), **fields)  # type: ignore[arg-type]  # fields of a fill
     for seconds in (11.2, 12, 13, 20, 30):
         last = desk.look(slice_at(seconds, [pos(held, price)], rows, [made]))
     assert (last.status.value, desk.held()) == ("SUCCESS", {"net": (dec(held), price)})
@@ -139,7 +139,7 @@ def test_the_brokers_word_on_a_fill_takes_the_place_of_our_report(told: dict[str
     desk.restart()
 
 
-def test_a_leg_that_was_guessed_on_a_sided_account_gives_way_to_the_one_told() -> None:
+def test_a_leg_that_was_guessed_on_a_sided_account_gives_way_to_the_one_reported() -> None:
     desk = desk_with(pos(-10, leg="short"), conventions=SIDED)
     assert net(desk) == {}, "first in, first out: the short is closed"
     made = fill("501", 10, at_s=11, leg="long")

@@ -76,7 +76,7 @@ def test_before_anything_was_recorded_there_is_no_book_and_not_a_flat_one(case: 
 
 def test_words_for_a_person(case: Case) -> None:
     words = case.audit("replay", *OF, "--at", to_iso(at(125))).stdout
-    for told in (
+    for line in (
         "acc/EURUSD at 2024-01-02T09:02:05.000000Z",
         "leg net: 100 @ 1.1",
         "lot 20 @ 1.1 of 2024-01-02T09:02:00.000000Z, f1",
@@ -84,7 +84,7 @@ def test_words_for_a_person(case: Case) -> None:
         "verified at least at 2024-01-02T09:00:00.000000Z (a clean check is journaled at most every five minutes)",
         "position net: 80 @ 1.1",
     ):
-        assert told in words
+        assert line in words
 
 
 def test_a_difference_of_two_moments_names_each_change_with_its_cause(case: Case) -> None:
@@ -107,8 +107,8 @@ def test_a_difference_of_two_moments_names_each_change_with_its_cause(case: Case
     assert by_type["OPERATOR_ACTION"]["who"] == "operator"
     assert "CHECKPOINT" not in by_type
     words = case.audit("replay", *OF, "--diff", begin, end).stdout
-    for told in ("leg net quantity: 80 → 130", "strategy alpha", "MISSED_FILL", "connection lost: time-out"):
-        assert told in words
+    for line in ("leg net quantity: 80 → 130", "strategy alpha", "MISSED_FILL", "connection lost: time-out"):
+        assert line in words
 
 
 def test_between_a_moment_and_itself_nothing_changed(case: Case) -> None:
@@ -118,7 +118,7 @@ def test_between_a_moment_and_itself_nothing_changed(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "words"),
     [
         ((*OF, "--at", "1h", "--diff", "2h", "1h"), "--at takes one time and --diff two"),
         ((*OF, "--diff", "1h", "2h"), "1h is after 2h"),
@@ -130,10 +130,10 @@ def test_between_a_moment_and_itself_nothing_changed(case: Case) -> None:
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
-def test_what_cannot_be_answered_is_refused_with_what_can(case: Case, arguments: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_answered_is_refused_with_what_can(case: Case, arguments: tuple[str, ...], words: str) -> None:
     result = case.audit("replay", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    assert words in result.stderr
 
 
 def test_an_altered_record_gives_no_book(case: Case) -> None:
@@ -149,7 +149,7 @@ def test_an_altered_record_gives_no_book(case: Case) -> None:
     assert f"record {fill['seq']} was altered" in result.stderr
 
 
-def test_a_clock_that_went_back_is_told(case: Case) -> None:
+def test_a_clock_that_went_back_is_named(case: Case) -> None:
     lost = a_happening(EventType.RECONCILED, {**_reconciled(), "as_of": to_iso(at(9_000))}, 9_000)
     case.append(lost)
     case.append(a_happening(EventType.RECONCILED, {**_reconciled(), "as_of": to_iso(at(610))}, 610))

@@ -161,12 +161,12 @@ def with_an_order(policy: Policy) -> Desk:
 
 def test_under_alert_a_missed_fill_is_applied_when_approved_and_explains_the_position_then() -> None:
     desk = with_an_order(ALERT)
-    told = ([pos(40)], [order("o1", filled=40, status=OrderStatus.PARTIALLY_FILLED, client_id="c1")])
+    shown = ([pos(40)], [order("o1", filled=40, status=OrderStatus.PARTIALLY_FILLED, client_id="c1")])
     fills = [fill("f1", 40, at_s=2, order_id="o1")]
-    desk.look(slice_at(3, *told, fills))
+    desk.look(slice_at(3, *shown, fills))
     missed = desk.book.breaks[DiscrepancyType.MISSED_FILL, "o1"]
     approve(desk, missed, 4)
-    desk.look(slice_at(5, *told, fills))
+    desk.look(slice_at(5, *shown, fills))
     assert desk.quantities() == {"net": dec(40)}
     assert desk.book.find_order_by_ticket("o1").filled_quantity == dec(40)  # type: ignore[union-attr] # it is there
     assert EventType.ORDER_FILLED in kinds(desk.events)
@@ -175,17 +175,17 @@ def test_under_alert_a_missed_fill_is_applied_when_approved_and_explains_the_pos
 
 def test_under_alert_an_order_is_not_corrected_on_top_of_a_fill_that_was_only_tried() -> None:
     desk = with_an_order(ALERT)
-    told = ([pos(40)], [order("o1", quantity=90, filled=40, status=OrderStatus.PARTIALLY_FILLED, client_id="c1")])
+    shown = ([pos(40)], [order("o1", quantity=90, filled=40, status=OrderStatus.PARTIALLY_FILLED, client_id="c1")])
     fills = [fill("f1", 40, at_s=2, order_id="o1")]
-    desk.look(slice_at(3, *told, fills))
+    desk.look(slice_at(3, *shown, fills))
     amended = desk.book.breaks[DiscrepancyType.ORDER_STATUS_MISMATCH, "o1"]
     approve(desk, amended, 4)
-    desk.look(slice_at(5, *told, fills))
+    desk.look(slice_at(5, *shown, fills))
     before = desk.book.find_order_by_ticket("o1")
     assert before is not None
     assert (before.filled_quantity, before.quantity) == (dec(0), dec(100))
     approve(desk, desk.book.breaks[DiscrepancyType.MISSED_FILL, "o1"], 6)
-    desk.look(slice_at(7, *told, fills))
+    desk.look(slice_at(7, *shown, fills))
     after = desk.book.find_order_by_ticket("o1")
     assert after is not None
     assert (after.filled_quantity, after.quantity) == (dec(40), dec(90))
@@ -233,7 +233,7 @@ def test_a_break_that_is_open_for_too_long_halts_by_its_severity_once() -> None:
 
 
 def test_a_row_that_goes_on_counting_what_was_taken_back_is_believed_by_a_person_alone() -> None:
-    """It lags behind the correction, or counts a fill that nobody told: no look can tell which."""
+    """It lags behind the correction, or counts a fill that nobody reported: no look can say which."""
     desk = Desk()
     desk.look(slice_at(0))
     desk.report(order_report("c1", "B1", status=OrderStatus.OPEN, submitted_at=at(1)), at_s=1)

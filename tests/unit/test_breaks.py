@@ -91,7 +91,7 @@ async def test_an_accounts_own_break_is_taken_and_known_after_its_death(tmp_path
     async with a_hall(tmp_path, CAREFUL) as hall:
         await hall.up()
         hall.brokers["fx"].hold(7, instrument="GBP_JPY")
-        await hall.until(lambda s: bool(s["breaks"]["open"]), "an instrument nobody manages is told")
+        await hall.until(lambda s: bool(s["breaks"]["open"]), "an instrument nobody manages is reported")
         (row,) = await hall.supervisor.breaks()
         assert (row["account"], row["instrument"], row["type"]) == ("fx", "", "UNMANAGED_INSTRUMENT")
         until = hall.clock() + timedelta(days=1)
@@ -132,15 +132,15 @@ async def test_a_break_that_halts_does_so_until_a_person_resumes_and_not_again_f
 
 
 @virtual_time
-async def test_the_journal_alone_tells_what_is_open_and_who_has_it(tmp_path: Path) -> None:
+async def test_the_journal_alone_shows_what_is_open_and_who_has_it(tmp_path: Path) -> None:
     async with a_hall(tmp_path, CAREFUL) as hall:
         row = await one_break(hall)
         hall.brokers["fx"].hold(7, instrument="GBP_JPY")
-        await hall.until(lambda s: s["breaks"]["open"] == 2, "both are told")
+        await hall.until(lambda s: s["breaks"]["open"] == 2, "both are reported")
         await hall.supervisor.work_on_break(row["id"], BreakRequest(BreakAction.ASSIGN, "ann@desk", owner="ben"))
         live = {(one["id"], one["state"], one["owner"]) for one in await hall.supervisor.breaks()}
-    told = open_in_journal(hall.configuration)
-    assert {(one["id"], one["state"], one["owner"]) for one in told} == live
+    listed = open_in_journal(hall.configuration)
+    assert {(one["id"], one["state"], one["owner"]) for one in listed} == live
     journal = Journal.open(hall.configuration.journal_url, read_only=True)
     assert journal.verify().ok
     journal.close()
@@ -151,7 +151,7 @@ async def test_the_journal_alone_tells_what_is_open_and_who_has_it(tmp_path: Pat
     [(0, "<1m", "0s"), (59.9, "<1m", "59s"), (60, "<15m", "1m"), (3599, "<1h", "59m 59s"), (90061, "<7d", "1d 1h"),
      (604800, "older", "7d")],
 )  # fmt: skip
-def test_ages_are_told_in_buckets_and_in_two_units(age_s: float, bucket: str, words: str) -> None:
+def test_ages_are_given_in_buckets_and_in_two_units(age_s: float, bucket: str, words: str) -> None:
     assert (age_bucket(age_s), age_words(age_s)) == (bucket, words)
     assert bucket in BUCKETS
 
@@ -178,7 +178,7 @@ def test_a_length_of_time_is_from_now_on_and_a_time_is_itself() -> None:
     assert until_of("12:00", at(0)) == at(10800)
 
 
-TELLING = """
+REPORTING = """
   - {name: fx, broker: oanda, simulator: true, instruments: [EUR_USD]}
 alerts: {routes: [{name: desk, url: "json://127.0.0.1:9/nobody", severity: CRITICAL}]}
 """
@@ -186,7 +186,7 @@ alerts: {routes: [{name: desk, url: "json://127.0.0.1:9/nobody", severity: CRITI
 
 @virtual_time
 async def test_the_alerts_actor_is_one_of_the_house_shown_and_brought_back(tmp_path: Path) -> None:
-    async with a_hall(tmp_path, TELLING) as hall:
+    async with a_hall(tmp_path, REPORTING) as hall:
         status = await hall.up()
         shown = [(row["name"], row["kind"], row["state"]) for row in status["supervisor"]["actors"]]
         assert shown[:2] == [("audit", "audit", "UP"), ("alerts", "alerts", "UP")]

@@ -45,7 +45,7 @@ def test_what_nobody_manages_is_one_break_over_all_verdicts_and_ends_with_the_on
 
     assert again["opened_at"] == first["opened_at"] == more["opened_at"]
     assert ("long 7," in again["broker_value"], "long 700," in more["broker_value"]) == (True, True)
-    assert len([one for one in records(house) if one["stream"] == "fx"]) == 2, "the second verdict tells nothing new"
+    assert len([one for one in records(house) if one["stream"] == "fx"]) == 2, "the second verdict reports nothing new"
 
     hold(house, 0)
     code, document = reconciled(house, "--account", "fx")
@@ -76,15 +76,15 @@ def test_a_connection_that_is_back_with_the_next_verdict_is_restored_in_the_jour
 
     assert reconciled(house, "--account", "fx")[0] == 0
 
-    told = [one["type"] for one in records(house) if one["stream"] == "fx"]
-    assert told == ["CONNECTION_LOST", "CONNECTION_RESTORED"]
+    types = [one["type"] for one in records(house) if one["stream"] == "fx"]
+    assert types == ["CONNECTION_LOST", "CONNECTION_RESTORED"]
     outage = report(house)["connections"]["fx"]
     assert outage["outages"] == 1
     assert outage["seconds"] < 30
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "words"),
     [
         (("--account", "fy"), "account 'fy'"),
         (("--account", "fx", "--instrument", "GBPJPY"), "instrument 'GBPJPY'"),
@@ -92,7 +92,7 @@ def test_a_connection_that_is_back_with_the_next_verdict_is_restored_in_the_jour
     ],
 )
 def test_a_misspelt_name_has_no_breaks_because_there_is_no_such_name(
-    house: House, arguments: tuple[str, ...], told: str
+    house: House, arguments: tuple[str, ...], words: str
 ) -> None:
     reconciled(house)
 
@@ -100,7 +100,7 @@ def test_a_misspelt_name_has_no_breaks_because_there_is_no_such_name(
 
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert told in result.stderr
+    assert words in result.stderr
     assert run("breaks", "list", "-c", house.path, "--account", "old").exit_code == 0, "configured, and quiet"
 
 
@@ -121,7 +121,7 @@ def test_an_instrument_that_nobody_manages_is_found_by_its_name(house: House) ->
     ],
     ids=["its end is gone", "all is gone", "one was altered"],
 )
-def test_a_journal_that_is_not_whole_tells_nobody_that_nothing_is_open(house: House, done: str) -> None:
+def test_a_journal_that_is_not_whole_says_to_nobody_that_nothing_is_open(house: House, done: str) -> None:
     house.path = house.write(correct="alert")
     house.oanda.set_position("GBP_JPY", LONG, Decimal(80), Decimal("191.2"))
     reconciled(house)

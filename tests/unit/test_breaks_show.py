@@ -30,7 +30,7 @@ THEN = datetime.now(UTC) - timedelta(days=2)
 """When all of it happened, but for what is written to archive it."""
 
 
-def told(own_id: str, now: datetime = THEN, *, resolved: bool = False) -> Event:
+def a_break(own_id: str, now: datetime = THEN, *, resolved: bool = False) -> Event:
     payload: dict[str, Any] = {
         "id": own_id, "type": "POSITION_MISMATCH", "key": own_id[:6], "phase": "DRIFT", "difference": "495",
         "cause": "UNEXPLAINED", "book_value": "5", "broker_value": "500", "opened_at": to_iso(THEN), "seen_at": [],
@@ -52,9 +52,9 @@ def written(directory: Path, *events: Event) -> Path:
     return path
 
 
-def test_a_journal_file_alone_tells_of_its_breaks(tmp_path: Path) -> None:
+def test_a_journal_file_alone_shows_its_breaks(tmp_path: Path) -> None:
     """With no configuration there is no supervisor to ask, and none is looked for."""
-    written(tmp_path, told(OPEN), told(OVER), told(OVER, resolved=True)).unlink()
+    written(tmp_path, a_break(OPEN), a_break(OVER), a_break(OVER, resolved=True)).unlink()
     file = tmp_path / "journal.db"
 
     def breaks(*words: object) -> Result:
@@ -69,14 +69,14 @@ def test_a_journal_file_alone_tells_of_its_breaks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("break_id", ["", "aaa", "aaaa"])
 def test_an_id_that_may_name_several_names_none(tmp_path: Path, break_id: str) -> None:
-    path = written(tmp_path, told(OPEN), told(TWIN))
+    path = written(tmp_path, a_break(OPEN), a_break(TWIN))
     says = "Give at least 4 letters" if len(break_id) < 4 else f"2 open breaks .* \\({OPEN}, {TWIN}\\)|Give more of it"
     with pytest.raises(Failure, match=says):
         show(break_id, path)
 
 
-def test_open_and_closed_ones_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path, told(OPEN), told(OVER), told(OVER, THEN + timedelta(hours=1), resolved=True))
+def test_open_and_closed_ones_are_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, a_break(OPEN), a_break(OVER), a_break(OVER, THEN + timedelta(hours=1), resolved=True))
     assert show("aaaa", path) == 0
     assert "state: OPEN" in capsys.readouterr().out
     assert show("bbbb", path) == 0
@@ -89,7 +89,7 @@ def test_open_and_closed_ones_are_told_as_such(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_what_nobody_looks_at_any_more_is_not_called_closed(tmp_path: Path) -> None:
-    path = written(tmp_path, told(OPEN))
+    path = written(tmp_path, a_break(OPEN))
     words = last_words(history_of(load_place(path), OPEN))
     assert words.endswith("it was open when it was last looked at, and nobody looks at fx/EUR_USD any more")
     assert chosen([], OPEN) is None
@@ -99,7 +99,7 @@ def test_what_nobody_looks_at_any_more_is_not_called_closed(tmp_path: Path) -> N
 def test_what_was_archived_is_said_to_be_in_the_archive(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], own_id: str
 ) -> None:
-    path = written(tmp_path, told(OPEN), told(OVER), told(OVER, THEN + timedelta(hours=1), resolved=True))
+    path = written(tmp_path, a_break(OPEN), a_break(OVER), a_break(OVER, THEN + timedelta(hours=1), resolved=True))
     place = load_place(path)
     assert (
         archive(Source(place.journal_url), datetime.now(UTC) - timedelta(days=1), tmp_path / "old.db", as_json=True)

@@ -1,5 +1,5 @@
 """Kind: a wall clock taken for the order of events, or for freshness. Which came first is what an actor saw first; how
-old something is, is what its monotonic clock says; a wall clock that jumps is told, and what was before is verified
+old something is, is what its monotonic clock says; a wall clock that jumps is reported, and what was before is verified
 anew."""
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def test_of_two_readings_the_later_one_is_greater_whatever_the_wall_clock_does(w
 
 
 @pytest.mark.parametrize(("wall_s", "step_s"), [(9.5, 0), (11.0, 0), (-20.0, -30), (40.0, 30), (8.5, -1.5)])
-def test_a_jump_of_more_than_a_second_is_told_with_its_size(wall_s: float, step_s: float) -> None:
+def test_a_jump_of_more_than_a_second_is_reported_with_its_size(wall_s: float, step_s: float) -> None:
     clocks, clock = steady()
     clocks.pass_(10, wall_s)
     assert clock.step == timedelta(seconds=step_s)
@@ -132,8 +132,8 @@ async def test_a_slice_from_before_our_fill_never_undoes_it_however_the_clock_is
         fill = house.broker.trade(5, order_id="B1")
         by_broker = fill.time - timedelta(seconds=by_s)
         house.broker.fills[-1] = replace(fill, time=by_broker)
-        told = FillReport(EURUSD, fill.fill_id, "B1", Side.BUY, dec(5), fill.price, shown(by_broker))
-        await house.instrument().record([told])
+        ours = FillReport(EURUSD, fill.fill_id, "B1", Side.BUY, dec(5), fill.price, shown(by_broker))
+        await house.instrument().record([ours])
         fetches = house.broker.snapshots
         for _ in range(2):
             report = await house.instrument().post_trade("buy")
@@ -204,7 +204,7 @@ async def test_a_book_made_anew_is_not_verified_by_what_was_said_of_the_one_befo
 
 
 @virtual_time
-async def test_an_actor_that_starts_behind_its_book_tells_so_and_waits_for_no_future(tmp_path: Path) -> None:
+async def test_an_actor_that_starts_behind_its_book_says_so_and_waits_for_no_future(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         await in_step(house)
         sent = OrderReport(EURUSD, "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)
@@ -237,8 +237,8 @@ async def test_a_book_written_by_a_clock_ahead_of_ours_sets_no_clock_of_ours(tmp
         house.broker.clock_off = timedelta()
         now = replace(sent, client_order_id="c2", submitted_at=house.clock())
         assert await house.instrument().record([now])
-        told = [event for event in await house.events(f"{FX}/{EURUSD}") if event.type is EventType.CLOCK_STEPPED]
-        assert [round(float(str(event.payload["by_s"]))) for event in told] == [-1200]
+        stepped = [event for event in await house.events(f"{FX}/{EURUSD}") if event.type is EventType.CLOCK_STEPPED]
+        assert [round(float(str(event.payload["by_s"]))) for event in stepped] == [-1200]
         assert abs((await house.events(f"{FX}/{EURUSD}"))[-1].time - house.clock()) < timedelta(seconds=1)
 
 
@@ -279,8 +279,8 @@ async def test_a_successor_on_a_node_with_another_clock_undoes_nothing_that_was_
         fill = house.broker.trade(5)
         assert (await house.instrument().reconcile_now()).status == "SUCCESS"
         fill = house.broker.trade(5)
-        told = FillReport(EURUSD, fill.fill_id, fill.broker_order_id, Side.BUY, dec(5), fill.price, shown(fill.time))
-        await house.instrument().record([told])
+        report = FillReport(EURUSD, fill.fill_id, fill.broker_order_id, Side.BUY, dec(5), fill.price, shown(fill.time))
+        await house.instrument().record([report])
         if meanwhile == "positions lag":
             house.broker.hold(15)
         if meanwhile == "the journal restarts":
@@ -350,7 +350,7 @@ def test_a_clock_that_is_set_again_while_it_is_followed_is_still_to_be_followed(
 def test_an_order_is_known_at_its_broker_whatever_the_clocks_of_those_who_sent_it(
     submitted_s: float, by_s: float
 ) -> None:
-    """Kind: a wall clock taken for an order of events. Our side had the order when it told us of it, at the latest;
+    """Kind: a wall clock taken for an order of events. Our side had the order when it reported it, at the latest;
     else it is adopted once more, and the first one given up or filled by a guess."""
     desk = Desk()
     desk.look(slice_at(0))
@@ -399,11 +399,11 @@ def test_a_fill_that_waits_for_its_leg_waits_no_longer_for_the_clock_that_was_se
     desk.report(fill_report("F1", 3, at_s=0), at_s=5000, conventions=TICKET)
     assert list(desk.book.pending_fills())
     desk.write([clock_stepped(desk.book, timedelta(seconds=by_s), at(5000 + by_s))])
-    told = desk.look(slice_at(5010 + by_s, [pos(4, leg="7"), pos(2, leg="8")], conventions=TICKET))
-    assert (told.status.value, desk.quantities()) == ("SUCCESS", {"7": dec(4), "8": dec(2)})
+    decision = desk.look(slice_at(5010 + by_s, [pos(4, leg="7"), pos(2, leg="8")], conventions=TICKET))
+    assert (decision.status.value, desk.quantities()) == ("SUCCESS", {"7": dec(4), "8": dec(2)})
 
 
-@pytest.mark.parametrize("who", ["we did", "the broker told"])
+@pytest.mark.parametrize("who", ["we did", "the broker did"])
 def test_what_changed_a_leg_before_the_clock_was_set_back_keeps_nobody_from_speaking_of_it(who: str) -> None:
     """Else a position that is another one is looked at when the old time has come again."""
     desk = Desk()
@@ -420,7 +420,9 @@ def test_what_changed_a_leg_before_the_clock_was_set_back_keeps_nobody_from_spea
 
 
 @pytest.mark.parametrize("what", ["it was cancelled", "it is filled less far"])
-def test_what_an_order_was_told_before_the_clock_was_set_back_keeps_no_row_from_being_believed(what: str) -> None:
+def test_what_was_reported_of_an_order_before_the_clock_was_set_back_keeps_no_row_from_being_believed(
+    what: str,
+) -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(5)]))
     partial, cancelled = OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELLED
@@ -441,7 +443,7 @@ def test_what_an_order_was_told_before_the_clock_was_set_back_keeps_no_row_from_
 
 
 @pytest.mark.parametrize(("ahead_s", "age_s", "stale"), [(1800.0, 30, False), (-1800.0, 90, True), (0.0, 90, True)])
-def test_how_old_an_order_is_is_taken_by_the_clock_that_told_when_it_began(
+def test_how_old_an_order_is_is_taken_by_the_clock_that_said_when_it_began(
     ahead_s: float, age_s: float, stale: bool
 ) -> None:
     desk = Desk(Policy(stale_order=timedelta(seconds=60)))
@@ -451,14 +453,14 @@ def test_how_old_an_order_is_is_taken_by_the_clock_that_told_when_it_began(
     assert (DiscrepancyType.STALE_ORDER in {kind for kind, _ in desk.book.breaks}) is stale
 
 
-TOLD_ABROAD = timedelta(hours=-2)
+HOURS_ABROAD = timedelta(hours=-2)
 """Where the broker's clock is, as seen from ours."""
 
 
 def abroad(seconds: float, positions: Sequence[Position], fills: Iterable[Fill] = ()) -> Slice:
     """A slice that the broker dates by a clock of its own."""
-    rows = [replace(one, time=one.time + TOLD_ABROAD) for one in fills]
-    return replace(slice_at(seconds, positions, (), rows), as_of=broker_time(at(seconds)) + TOLD_ABROAD)
+    rows = [replace(one, time=one.time + HOURS_ABROAD) for one in fills]
+    return replace(slice_at(seconds, positions, (), rows), as_of=broker_time(at(seconds)) + HOURS_ABROAD)
 
 
 @pytest.mark.parametrize(
@@ -477,7 +479,7 @@ def test_what_a_position_opens_is_dated_by_the_brokers_clock(
     for place, held in enumerate(looks):
         desk.look(abroad(10 * (place + 1), held))
     desk.restart()
-    assert [lot.opened_at for lot in desk.book.legs[NET].lots] == [broker_time(at(s)) + TOLD_ABROAD for s in opened_s]
+    assert [lot.opened_at for lot in desk.book.legs[NET].lots] == [broker_time(at(s)) + HOURS_ABROAD for s in opened_s]
 
 
 def test_what_came_before_the_fills_of_a_slice_is_dated_before_the_first_of_them() -> None:
@@ -487,7 +489,7 @@ def test_what_came_before_the_fills_of_a_slice_is_dated_before_the_first_of_them
     sold = fill("F1", 100, "1.1", at_s=18, order_id="B9", side=Side.SELL)
     desk.look(abroad(20, [], [sold]))
     (synced,) = [e for e in desk.events if e.type is EventType.POSITION_SYNCED and e.payload["quantity"] == "100"]
-    assert from_iso(str(synced.payload["opened_at"])) < at(18) + TOLD_ABROAD
+    assert from_iso(str(synced.payload["opened_at"])) < at(18) + HOURS_ABROAD
 
 
 def test_a_correction_of_an_earlier_version_opens_lots_at_the_time_of_its_record() -> None:

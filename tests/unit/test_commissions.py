@@ -1,4 +1,4 @@
-"""A commission that is told after its fill is written once, and changes nothing else."""
+"""A commission that is reported after its fill is written once, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -98,21 +98,21 @@ WAYS: list[tuple[Callable[[Desk], Fill], str | None]] = [
 
 
 @pytest.mark.parametrize(("came", "strategy"), WAYS, ids=[way.__name__ for way, _ in WAYS])
-def test_a_commission_told_after_its_fill_is_written_once_and_changes_nothing_else(
+def test_a_commission_reported_after_its_fill_is_written_once_and_changes_nothing_else(
     came: Callable[[Desk], Fill], strategy: str | None
 ) -> None:
     """PEERS 5, PEERS 15"""
     desk = desk_with_order()
-    told = came(desk)
+    bought = came(desk)
     rows = [pos(quantity, price) for quantity, price in desk.held().values()]
     working = [order("B1", 100, of.filled_quantity, of.status) for of in desk.book.orders.values()]
     desk.look(slice_at(20, rows, working))
     before = checkpoint(desk.book)
-    decision = desk.look(slice_at(30, rows, working, [told, charged(told)]))
+    decision = desk.look(slice_at(30, rows, working, [bought, charged(bought)]))
     assert reported(decision.events) == [
         {
-            "fill_id": told.fill_id,
-            "broker_order_id": told.broker_order_id,
+            "fill_id": bought.fill_id,
+            "broker_order_id": bought.broker_order_id,
             "strategy": strategy,
             "commission": "1.05",
             "commission_currency": "USD",
@@ -123,8 +123,8 @@ def test_a_commission_told_after_its_fill_is_written_once_and_changes_nothing_el
     after = checkpoint(desk.book)
     assert {key for key in after if after[key] != before[key]} == {"without_commission"}
     desk.restart()
-    assert desk.look(slice_at(40, rows, working, [charged(told)])).events == ()
-    assert desk.look(slice_at(50, rows, working, [charged(told, "2")])).events == (), "the first word on it stands"
+    assert desk.look(slice_at(40, rows, working, [charged(bought)])).events == ()
+    assert desk.look(slice_at(50, rows, working, [charged(bought, "2")])).events == (), "the first word on it stands"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_commission_told_after_its_fill_is_written_once_and_changes_nothing_el
         (OWN, charged(fill("f0", 1, at_s=-5, order_id="B1"))),
         (charged(OWN), OWN),
     ],
-    ids=["never told", "told with the fill", "a fill that cost nothing", "of another fill", "left out later"],
+    ids=["never reported", "reported with the fill", "a fill that cost nothing", "of another fill", "left out later"],
 )
 def test_no_commission_is_written_twice_or_of_a_fill_that_is_not_in_the_book(first: Fill, later: Fill) -> None:
     desk = desk_with_order()
@@ -145,7 +145,7 @@ def test_no_commission_is_written_twice_or_of_a_fill_that_is_not_in_the_book(fir
         assert reported(desk.look(slice_at(moment, [pos(40)], fills=[later])).events) == []
 
 
-def test_a_commission_that_one_of_two_rows_of_a_new_fill_tells_is_the_fills_own() -> None:
+def test_a_commission_that_one_of_two_rows_of_a_new_fill_has_is_the_fills_own() -> None:
     desk = desk_with_order()
     row = order("B1", 100, 40, OrderStatus.PARTIALLY_FILLED, client_id="c1")
     decision = desk.look(slice_at(10, [pos(40)], [row], [charged(OWN), OWN]))
@@ -191,14 +191,14 @@ def test_nothing_is_written_from_a_slice_that_is_too_old() -> None:
     assert len(reported(desk.look(slice_at(9_000, [pos(40)], fills=[charged(OWN)])).events)) == 1
 
 
-def test_the_oldest_are_given_up_where_a_broker_never_tells_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_are_given_up_where_a_broker_never_reports_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(books, "WITHOUT_COMMISSION_KEPT", 2)
     desk = desk_with_order()
-    told = [fill(f"f{number}", 1, at_s=number, order_id="B1") for number in range(1, 5)]
-    desk.look(slice_at(10, [pos(4)], fills=told))
+    bought = [fill(f"f{number}", 1, at_s=number, order_id="B1") for number in range(1, 5)]
+    desk.look(slice_at(10, [pos(4)], fills=bought))
     desk.look(slice_at(400, [pos(4)]))
     assert list(desk.book.without_commission) == ["f3", "f4"]
-    decision = desk.look(slice_at(410, [pos(4)], fills=[charged(one) for one in told]))
+    decision = desk.look(slice_at(410, [pos(4)], fills=[charged(one) for one in bought]))
     assert [one["fill_id"] for one in reported(decision.events)] == ["f3", "f4"]
 
 

@@ -203,7 +203,7 @@ def test_only_files_that_came_since_are_read(desk: Desk) -> None:
     assert (desk.held("A"), desk.held("B")) == ([("net", "5")], [("net", "6")])
 
 
-def test_a_deleted_row_is_no_longer_told_and_the_one_before_it_is(desk: Desk) -> None:
+def test_a_deleted_row_is_no_longer_shown_and_the_one_before_it_is(desk: Desk) -> None:
     desk.write(("A", 5, -10))
     desk.write(("A", 6, -9))
     assert desk.held() == [("net", "6")]
@@ -299,9 +299,9 @@ def test_a_table_that_cannot_be_read_right_is_an_error_with_what_to_do(desk: Des
     if warm and change == "the files are gone":
         assert desk.held("B") == [("net", "1")]
         return
-    with pytest.raises(kind, match=words) as told:
+    with pytest.raises(kind, match=words) as caught:
         desk.book()
-    assert told.value.remedy
+    assert caught.value.remedy
 
 
 ROWS: dict[str, tuple[list[Row], str]] = {
@@ -367,9 +367,9 @@ def test_a_table_whose_only_row_is_of_no_contract_is_no_empty_one(tmp_path: Path
 def test_a_writable_book_names_the_column_of_marks_that_it_lacks(tmp_path: Path, lacking: str) -> None:
     desk = Desk(tmp_path, writable=True)
     desk.write(("A", 1, -1), **{name: ["x"] for name in ("source", "discrepancy_id") if name != lacking})
-    with pytest.raises(Malformed, match=f"no column {lacking}") as told:
+    with pytest.raises(Malformed, match=f"no column {lacking}") as caught:
         desk.book()
-    assert "writable: false" in told.value.remedy
+    assert "writable: false" in caught.value.remedy
 
 
 # Numbers
@@ -385,7 +385,7 @@ def test_a_writable_book_names_the_column_of_marks_that_it_lacks(tmp_path: Path,
         (pa.int64(), 5, ["5", "5.5"], ["4", "6", "6.5"]),
     ],
 )
-def test_a_number_is_compared_within_what_its_column_can_tell(
+def test_a_number_is_compared_within_what_its_column_can_hold(
     desk: Desk, kind: pa.DataType, value: object, same: list[str], others: list[str]
 ) -> None:
     desk.write(("A", value, -1), kind=kind)
@@ -402,7 +402,7 @@ def test_no_value_of_a_wide_decimal_is_lost(desk: Desk) -> None:
     assert [desk.claims(f"S{place}").rows[0].quantity for place in range(4)] == [Decimal(one) for one in lost]
 
 
-def test_a_where_that_no_row_meets_is_told_as_the_account_is_flat_by_it(tmp_path: Path) -> None:
+def test_a_where_that_no_row_meets_is_shown_as_the_account_is_flat_by_it(tmp_path: Path) -> None:
     """A misspelt value leaves out every row, and where the broker is flat too both sides are the same."""
     misspelt, right = (Desk(tmp_path, where={"contract": (name,)}) for name in ("a", "A"))
     right.write(("A", 3, -1))
@@ -410,7 +410,7 @@ def test_a_where_that_no_row_meets_is_told_as_the_account_is_flat_by_it(tmp_path
     assert "no row has" not in "; ".join(right.table.about())
 
 
-def test_columns_that_tell_less_than_a_decimal_are_told(desk: Desk) -> None:
+def test_columns_that_hold_less_than_a_decimal_are_named(desk: Desk) -> None:
     desk.write(("A", 1.5, -1), kind=pa.float64(), tz=None)
     said = "; ".join(desk.table.about())
     assert "column qty is double" in said

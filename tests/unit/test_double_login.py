@@ -48,13 +48,13 @@ async def test_the_second_account_of_one_login_is_refused_with_the_reason_until_
             return next(one for one in status["accounts"] if one["account"] == "two")
 
         def refused(status: Status) -> bool:
-            told = second(status)["connection"], rows(status)["two/EURUSD"]["status"]
-            return told == ("REFUSED", "DEGRADED")
+            shown = second(status)["connection"], rows(status)["two/EURUSD"]["status"]
+            return shown == ("REFUSED", "DEGRADED")
 
         status = await hall.until(refused, "the second is refused")
         assert rows(status)["one/EURUSD"]["status"] == "SUCCESS"
-        for told in (second(status)["error"], rows(status)["two/EURUSD"]["error"]):
-            assert "reaches login 5001, which account one reaches too" in told
+        for words in (second(status)["error"], rows(status)["two/EURUSD"]["error"]):
+            assert "reaches login 5001, which account one reaches too" in words
         broker = hall.brokers["two"]
         assert isinstance(broker, Known)
         broker.login = "5002"
@@ -75,7 +75,7 @@ async def test_the_second_account_of_one_login_is_refused_with_the_reason_until_
             set(),
         ),
     ],
-    ids=["the same", "others", "not told", "one alone", "at another broker", "at a simulator of its own"],
+    ids=["the same", "others", "not known", "one alone", "at another broker", "at a simulator of its own"],
 )
 def test_a_login_is_doubled_where_an_earlier_account_of_the_same_broker_has_it(
     accounts: str, logins: dict[str, str | None], doubled: set[str], tmp_path: Path

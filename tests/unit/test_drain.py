@@ -261,16 +261,16 @@ async def test_one_that_died_on_its_way_is_restarted_elsewhere_before_the_next_l
 
 
 @virtual_time
-async def test_one_whose_node_is_told_late_is_not_moved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_whose_node_is_known_late_is_not_moved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B, NODE_B2), sections=SECTIONS) as hall:
         status = await hall.up()
-        fx, told = on_nodes(status)["fx"], hall.cluster.node_of
+        fx, answer = on_nodes(status)["fx"], hall.cluster.node_of
         silent_s = asyncio.get_running_loop().time() + 20
 
         async def late(name: str) -> str | None:
             if name in FX and asyncio.get_running_loop().time() < silent_s:
                 raise ActorUnavailable(name, "on_node", "it does not answer")
-            return await told(name)
+            return await answer(name)
 
         monkeypatch.setattr(hall.cluster, "node_of", late)
         await hall.supervisor.drain("10.0.0.2" if fx == "b1" else "10.0.0.3", "tests")
@@ -315,10 +315,10 @@ def test_the_command_says_who_has_left_and_ends_with_3_where_somebody_stays(
     with pytest.raises(Failure, match=r"nothing was changed: drain 10\.0\.0\.2: cfd could go nowhere else"):
         drain(configuration, "10.0.0.2", force=False)
     assert drain(configuration, "10.0.0.2", force=True) == 3
-    told = capsys.readouterr()
-    assert told.out.splitlines() == ["draining 10.0.0.2 (zone=b): fx, fx/A to move", "fx is at 10.0.0.3"]
-    assert "cfd stays until it is gone: no node has gateway=mt5" in told.err
-    assert "fx/A has left, and does not run: no node has zone=b" in told.err
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == ["draining 10.0.0.2 (zone=b): fx, fx/A to move", "fx is at 10.0.0.3"]
+    assert "cfd stays until it is gone: no node has gateway=mt5" in printed.err
+    assert "fx/A has left, and does not run: no node has zone=b" in printed.err
     Answers.stays = {}
     assert drain(configuration, "10.0.0.2", force=True) == 0
 

@@ -57,7 +57,7 @@ def filled(desk: Desk) -> int:
     return int(found.filled_quantity)
 
 
-def test_a_fill_told_after_the_position_and_the_order_that_contain_it_counts_once() -> None:
+def test_a_fill_reported_after_the_position_and_the_order_that_contain_it_counts_once() -> None:
     desk = Desk()
     desk.look(whole_seconds(0))
     row, made = order("B1", 100, 10, PARTIAL, average="1.1"), fill("F1", 10, at_s=10.2, order_id="B1")
@@ -144,7 +144,7 @@ def test_a_fill_changes_what_it_says_of_an_order_and_keeps_every_other_field() -
     assert before.after_fill(**changes) == replace(before, **changes)  # type: ignore[arg-type]  # of each field its kind
 
 
-def test_a_correction_told_with_what_it_corrects_comes_after_it_whatever_its_id() -> None:
+def test_a_correction_reported_with_what_it_corrects_comes_after_it_whatever_its_id() -> None:
     desk = Desk()
     desk.look(slice_at(0))
     first = fill("F1", 100, at_s=9)
@@ -166,12 +166,12 @@ def guessed(desk: Desk) -> list[object]:
     return [event.payload["fill_id"] for event in desk.events if event.payload.get("inferred")]
 
 
-def with_f1_lowered_by_its_row(told: int, row_says: int) -> Desk:
+def with_f1_lowered_by_its_row(reported: int, row_says: int) -> Desk:
     """F1 was reported by us; the broker's row and position say less, before anything says why."""
     desk = Desk()
     desk.look(slice_at(0))
     desk.report(order_report("c1", "B1", status=OPEN, submitted_at=at(1)), at_s=1)
-    desk.report(fill_report("F1", told, at_s=2, order_id="B1"), at_s=2)
+    desk.report(fill_report("F1", reported, at_s=2, order_id="B1"), at_s=2)
     row = order("B1", 100, row_says, PARTIAL if row_says else OPEN, client_id="c1", average="1.1")
     held = [pos(row_says)] if row_says else []
     for seconds in (10, 11, 12):
@@ -185,15 +185,15 @@ def with_f1_lowered_by_its_row(told: int, row_says: int) -> Desk:
     [(0, 0, 0, 0), (4, 4, 0, 4), (3, 0, 3, 3), (3, 2, 1, 3), (4, 9, 0, 9)],
     ids=["busted whole", "in part", "busted, and another fill", "in part, and another fill", "the row was wrong"],
 )
-def test_a_correction_told_after_the_row_was_lowered_takes_out_nothing_twice(
+def test_a_correction_reported_after_the_row_was_lowered_takes_out_nothing_twice(
     row_says: int, now: int, others: int, in_all: int
 ) -> None:
     """Kind: a count standing for the content. The row had the correction in it: else ``filled`` ends below zero."""
     desk = with_f1_lowered_by_its_row(10, row_says)
     row = order("B1", 100, in_all, PARTIAL if in_all else OPEN, client_id="c1", average="1.1")
     held = [pos(in_all)] if in_all else []
-    told = [of_f1(now, 10), *([fill("F2", others, at_s=3, order_id="B1")] if others else [])]
-    desk.look(slice_at(20, held, [row], told))
+    fills = [of_f1(now, 10), *([fill("F2", others, at_s=3, order_id="B1")] if others else [])]
+    desk.look(slice_at(20, held, [row], fills))
     for seconds in (21, 30, 40):
         last = desk.look(slice_at(seconds, held, [row]))
     assert (last.status.value, filled(desk), desk.book.breaks) == ("SUCCESS", in_all, {})
@@ -241,8 +241,8 @@ def test_a_correction_that_raises_a_fill_is_what_was_inferred_of_its_row() -> No
     desk.restart()
 
 
-def with_a_fill_that_nobody_told(quantity: int) -> tuple[Desk, Order, Fill]:
-    """F1 of 5 was corrected to 3, and a second fill came of which nothing was told but by the order's row."""
+def with_a_fill_that_nobody_reported(quantity: int) -> tuple[Desk, Order, Fill]:
+    """F1 of 5 was corrected to 3, and a second fill came of which nothing was reported but by the order's row."""
     desk = Desk()
     desk.look(slice_at(0))
     desk.report(order_report("c1", "B1", status=OPEN, submitted_at=at(1)), at_s=1)
@@ -256,8 +256,8 @@ def with_a_fill_that_nobody_told(quantity: int) -> tuple[Desk, Order, Fill]:
 @pytest.mark.parametrize("quantity", [1, 2])
 def test_a_fill_that_only_its_row_counts_beside_a_correction_is_asked_for(quantity: int) -> None:
     """Kind: a break that only a state which never comes can end. The row does not lag, it has a fill that the broker
-    does not tell by itself."""
-    desk, row, second = with_a_fill_that_nobody_told(quantity)
+    does not report by itself."""
+    desk, row, second = with_a_fill_that_nobody_reported(quantity)
     query = OrderQuery(INSTRUMENT, "B1", "c1")
     desk.look(slice_at(20, [pos(3 + quantity)], [row]), answers={"B1": OrderAnswer(query, row, (second,))})
     last = desk.look(slice_at(21, [pos(3 + quantity)], [row]))
@@ -267,7 +267,7 @@ def test_a_fill_that_only_its_row_counts_beside_a_correction_is_asked_for(quanti
 
 
 def test_a_row_that_is_not_what_it_was_before_a_correction_is_believed_with_proof() -> None:
-    desk, row, _ = with_a_fill_that_nobody_told(1)
+    desk, row, _ = with_a_fill_that_nobody_reported(1)
     first = desk.look(slice_at(20, [pos(4)], [row]))
     assert ("FILLED_MISMATCH!" in types(first), filled(desk)) == (True, 3)
     desk.look(slice_at(21, [pos(4)], [row]))
@@ -278,8 +278,8 @@ def test_a_row_that_is_not_what_it_was_before_a_correction_is_believed_with_proo
 
 @pytest.mark.parametrize("unknown", ["its answer", "the fills"])
 def test_a_row_beside_a_correction_is_not_believed_while_its_fills_are_unknown(unknown: str) -> None:
-    """What it counts may be told with the next answer."""
-    desk, row, _ = with_a_fill_that_nobody_told(1)
+    """What it counts may be reported with the next answer."""
+    desk, row, _ = with_a_fill_that_nobody_reported(1)
     failed = {"B1": OrderAnswer(OrderQuery(INSTRUMENT, "B1", "c1"), failure="timed out")}
     for seconds in (20, 21, 22, 23):
         if unknown == "the fills":
@@ -307,7 +307,7 @@ def test_what_a_row_took_out_is_remembered_of_two_orders_that_turn_out_to_be_one
     assert (found.client_order_id, found.taken_back) == ("c1", dec(0))
 
 
-def test_a_bust_of_an_execution_that_was_never_told_is_nothing_that_was_missed() -> None:
+def test_a_bust_of_an_execution_that_was_never_reported_is_nothing_that_was_missed() -> None:
     desk = Desk()
     desk.look(slice_at(0))
     desk.report(order_report("c1", "B1", status=OPEN, submitted_at=at(1)), at_s=1)

@@ -1,4 +1,4 @@
-"""What is told after everything was killed at once, and after the journal could not be written."""
+"""What is reported after everything was killed at once, and after the journal could not be written."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def test_counts_go_on_after_the_supervisor_and_its_actors_were_killed(
                 name: int(name in killed) for name in EVERYBODY
             }
             assert after["supervisor"]["restarts"] == 1
-            told = _restarted(hall)
-            assert told.keys() == {SUPERVISOR, *killed}
-            assert all(told[name] == TOGETHER for name in killed)
+            reasons = _restarted(hall)
+            assert reasons.keys() == {SUPERVISOR, *killed}
+            assert all(reasons[name] == TOGETHER for name in killed)
 
     virtual_time(story)()
 
@@ -90,7 +90,7 @@ async def test_a_new_start_counts_anew(tmp_path: Path) -> None:
         assert status["supervisor"]["restarts"] == 0
 
 
-def test_an_outage_is_told_once_when_it_is_over() -> None:
+def test_an_outage_is_reported_once_when_it_is_over() -> None:
     outages = Outages(at(0))
     seen: Json = {"since": to_iso(at(10)), "until": to_iso(at(20)), "reason": "the disk is full"}
 
@@ -100,16 +100,16 @@ def test_an_outage_is_told_once_when_it_is_over() -> None:
     assert outages.over({"error": None, "last_outage": seen}, at(22)) is None
 
 
-def test_an_outage_whose_actor_was_replaced_is_told_as_far_as_it_was_heard_of() -> None:
+def test_an_outage_whose_actor_was_replaced_is_reported_as_far_as_it_was_heard_of() -> None:
     outages = Outages(at(0))
     outages.over({"error": "the disk is full", "away_since": to_iso(at(10))}, at(12))
 
-    told = outages.over({"error": None, "last_outage": None}, at(30))
+    outage = outages.over({"error": None, "last_outage": None}, at(30))
 
-    assert told == {"since": to_iso(at(10)), "until": to_iso(at(30)), "reason": "the disk is full"}
+    assert outage == {"since": to_iso(at(10)), "until": to_iso(at(30)), "reason": "the disk is full"}
 
 
-def test_an_outage_that_was_over_before_this_supervisor_began_is_not_told_again() -> None:
+def test_an_outage_that_was_over_before_this_supervisor_began_is_not_reported_again() -> None:
     was: Json = {"since": to_iso(at(10)), "until": to_iso(at(20)), "reason": "the disk is full"}
 
     assert Outages(at(30)).over({"error": None, "last_outage": was}, at(31)) is None

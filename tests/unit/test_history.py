@@ -55,17 +55,17 @@ def test_before_the_first_event_there_is_no_book() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gap", "told"), [(slice(0, 1), "begin at version 2"), (slice(3, 4), "version 4 is missing")], ids=["start", "gap"]
+    ("gap", "words"), [(slice(0, 1), "begin at version 2"), (slice(3, 4), "version 4 is missing")], ids=["start", "gap"]
 )
-def test_records_that_are_missing_give_no_book(gap: slice, told: str) -> None:
+def test_records_that_are_missing_give_no_book(gap: slice, words: str) -> None:
     """PEERS 1: what was archived or lost is never read as nothing."""
     stream = records(a_day().events)
     del stream[gap]
-    with pytest.raises(Incomplete, match=told):
+    with pytest.raises(Incomplete, match=words):
         held_at(stream, 99)
 
 
-def test_a_clock_that_went_back_is_told_and_loses_no_event() -> None:
+def test_a_clock_that_went_back_is_named_and_loses_no_event() -> None:
     events = a_day().events
     ahead = replace(events[2], time=at(3600))
     found = held_at(records([*events[:2], ahead, *events[3:]]), 50)
@@ -74,7 +74,7 @@ def test_a_clock_that_went_back_is_told_and_loses_no_event() -> None:
     assert not held_at(records(events), 50).clock_went_back
 
 
-def test_what_the_broker_said_last_is_told_with_its_time() -> None:
+def test_what_the_broker_said_last_is_shown_with_its_time() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos("80", "191.2")]))
     desk.look(slice_at(400, [pos("100", "191.5")]))
@@ -121,13 +121,13 @@ def test_every_change_between_two_books_is_named() -> None:
     assert gone[("leg net", "quantity")] is None
 
 
-def test_a_commission_that_came_after_its_fill_was_told_by_the_broker() -> None:
+def test_a_commission_that_came_after_its_fill_was_reported_by_the_broker() -> None:
     desk = Desk()
     desk.look(slice_at(0))
     filled = fill("f1", 5, at_s=1, order_id="X1")
     desk.look(slice_at(10, [pos(5)], fills=[filled]))
-    told = replace(filled, commission=dec("1.05"), commission_currency="USD")
-    desk.look(slice_at(20, [pos(5)], fills=[told]))
+    charged = replace(filled, commission=dec("1.05"), commission_currency="USD")
+    desk.look(slice_at(20, [pos(5)], fills=[charged]))
     found = held_at(records(desk.events), 20)
     assert [(one.words, one.at) for one in found.statements if one.subject == "last commission"] == [
         ("1.05 USD, f1", at(20))
@@ -136,7 +136,7 @@ def test_a_commission_that_came_after_its_fill_was_told_by_the_broker() -> None:
     assert (step.who, step.why) == ("reconciliation", "the broker reported it after the fill")
 
 
-def test_each_event_tells_who_and_why() -> None:
+def test_each_event_says_who_and_why() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos("80", "191.2")]))
     desk.look(slice_at(400, [pos("100", "191.2")]))

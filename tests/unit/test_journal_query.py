@@ -87,7 +87,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 @pytest.fixture
-def told(journal: Journal) -> Journal:
+def with_ids(journal: Journal) -> Journal:
     """A journal of PAYLOADS, in their order."""
     made = [an_event(str(place), kind=kind, payload=payload) for place, (kind, payload) in enumerate(PAYLOADS)]
     journal.append([Append("fx/A", 0, tuple(made[:6])), Append("fx/B", 0, tuple(made[6:]))])
@@ -119,10 +119,10 @@ def told(journal: Journal) -> Journal:
         pytest.param({"severities": [Severity.CRITICAL]}, [], id="a severity that none has"),
     ],
 )
-def test_records_that_name_an_id_are_found(told: Journal, filters: dict[str, Any], expected: list[int]) -> None:
+def test_records_that_name_an_id_are_found(with_ids: Journal, filters: dict[str, Any], expected: list[int]) -> None:
     """FEATURES 14."""
-    assert [record.seq for record in told.records(**filters)] == expected
-    assert met(told, filters) == sorted(expected)
+    assert [record.seq for record in with_ids.records(**filters)] == expected
+    assert met(with_ids, filters) == sorted(expected)
 
 
 def met(journal: Journal, filters: dict[str, Any]) -> list[int]:
@@ -134,9 +134,9 @@ def met(journal: Journal, filters: dict[str, Any]) -> list[int]:
     return sorted(found if limit is None else found[:limit])
 
 
-def test_a_condition_that_there_is_none_of_selects_nothing_by_accident(told: Journal) -> None:
+def test_a_condition_that_there_is_none_of_selects_nothing_by_accident(with_ids: Journal) -> None:
     with pytest.raises(TypeError, match=r"by symbol\. There are: account, .*, until$"):
-        told.records(symbol="A")  # type: ignore[call-arg]  # the mistake
+        with_ids.records(symbol="A")  # type: ignore[call-arg]  # the mistake
 
 
 def test_a_page_of_records_that_only_contain_the_text_does_not_end_the_search(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ class TestFilters:
     def test_records_meet_every_filter_in_order(
         self, filled: Journal, filters: dict[str, Any], expected: list[int]
     ) -> None:
-        """PEERS 2: accounts and instruments are told apart to the letter."""
+        """PEERS 2: accounts and instruments are distinguished to the letter."""
         assert [record.seq for record in filled.records(**filters)] == expected
         assert met(filled, filters) == sorted(expected)
 

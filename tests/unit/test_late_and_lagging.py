@@ -34,11 +34,11 @@ def severities(decision: Decision) -> set[Severity]:
     return {one.found.severity for one in decision.discrepancies}
 
 
-# -- a position that lags behind the fills that its broker told -------------------------------------------------------
+# -- a position that lags behind the fills that its broker reported ----------------------------------------------------
 
 
-def told_fill(desk: Desk, second: float = 10) -> None:
-    """The broker tells a fill of 50, and a position of 100 that does not have it."""
+def look_at_a_fill(desk: Desk, second: float = 10) -> None:
+    """The broker reports a fill of 50, and a position of 100 that does not have it."""
     desk.look(
         slice_at(second, [pos(100)], [order("b1", 50, 50, S.FILLED)], [fill("f1", 50, at_s=second - 1, order_id="b1")])
     )
@@ -48,7 +48,7 @@ def told_fill(desk: Desk, second: float = 10) -> None:
 def test_a_position_that_comes_five_seconds_after_its_fill_pushes_no_book_back_and_forth() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(100)]))
-    told_fill(desk)
+    look_at_a_fill(desk)
     for second in (11, 12, 13, 14, 14.9):
         decision = desk.look(slice_at(second, [pos(100)], [order("b1", 50, 50, S.FILLED)]))
         assert (decision.status, types(decision)) == ("PARTIAL", [])
@@ -61,7 +61,7 @@ def test_a_position_that_comes_five_seconds_after_its_fill_pushes_no_book_back_a
 def test_a_drift_that_takes_back_what_fills_explain_takes_confirmation_as_a_ghost_does() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(100)]))
-    told_fill(desk)
+    look_at_a_fill(desk)
     desk.restart()
     first = desk.look(slice_at(16, [pos(100)], [order("b1", 50, 50, S.FILLED)]))
     assert (types(first), desk.quantities()) == (["POSITION_MISMATCH!"], {"net": dec(150)})
@@ -73,7 +73,7 @@ def test_a_drift_of_another_size_or_after_the_position_was_in_step_takes_one_loo
     for shown, looks_before in ((pos(90), ()), (pos(170), ()), (pos(100), (400,))):
         desk = Desk()
         desk.look(slice_at(0, [pos(100)]))
-        told_fill(desk)
+        look_at_a_fill(desk)
         for second in looks_before:
             desk.look(slice_at(second, [pos(150)], [order("b1", 50, 50, S.FILLED)]))
         decision = desk.look(slice_at(500, [shown], [order("b1", 50, 50, S.FILLED)]))
@@ -125,12 +125,12 @@ def test_what_came_without_a_fill_comes_before_the_sale_of_it_and_the_book_never
     assert desk.look(slice_at(11, [], [SOLD])).discrepancies == ()
 
 
-def test_a_transfer_that_the_broker_tells_is_one_though_it_was_sold_in_the_same_moment() -> None:
+def test_a_transfer_that_the_broker_reports_is_one_though_it_was_sold_in_the_same_moment() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(60)]))
-    told = Evidence(Reason.TRANSFER, INSTRUMENT, "net", dec(40), "40 transferred in")
+    transfer = Evidence(Reason.TRANSFER, INSTRUMENT, "net", dec(40), "40 transferred in")
     slice_ = slice_at(10, [], [SOLD], [fill("f1", 100, at_s=8, order_id="b9", side=Side.SELL)])
-    decision = desk.look(replace(slice_, evidence=(told,)))
+    decision = desk.look(replace(slice_, evidence=(transfer,)))
     assert decision.discrepancies[0].found.cause is Cause.TRANSFER
     assert desk.quantities() == {}
 
@@ -187,10 +187,10 @@ def recorded() -> Desk:
     return desk
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["with its fill", "its fill not listed"])
-def test_own_orders_recorded_before_the_very_first_look_are_an_adoption(told: bool) -> None:
+@pytest.mark.parametrize("listed", [True, False], ids=["with its fill", "its fill not listed"])
+def test_own_orders_recorded_before_the_very_first_look_are_an_adoption(listed: bool) -> None:
     desk = recorded()
-    fills = [fill("f1", 50, at_s=5, order_id="b1")] if told else []
+    fills = [fill("f1", 50, at_s=5, order_id="b1")] if listed else []
     found = [desk.look(slice_at(20 + n, [pos(70)], [OWN], fills)) for n in range(7)]
     assert {severity for one in found for severity in severities(one)} == {Severity.INFO}
     assert (found[-1].status, desk.quantities()) == ("SUCCESS", {"net": dec(70)})
@@ -198,14 +198,14 @@ def test_own_orders_recorded_before_the_very_first_look_are_an_adoption(told: bo
     assert (booked.client_order_id, booked.filled_quantity) == ("c1", dec(50))
 
 
-def test_a_position_that_our_side_told_before_the_first_look_is_compared_and_not_adopted() -> None:
+def test_a_position_that_our_side_reported_before_the_first_look_is_compared_and_not_adopted() -> None:
     desk = Desk()
     desk.report(position_report(100), at_s=0)
     decision = desk.look(slice_at(20, [pos(70)]))
     assert severities(decision) == {Severity.WARNING}
 
 
-def test_a_fill_that_our_side_told_before_the_first_look_says_nothing_of_what_was_held_before_it() -> None:
+def test_a_fill_that_our_side_reported_before_the_first_look_says_nothing_of_what_was_held_before_it() -> None:
     desk = Desk()
     desk.report(fill_report("f1", 50, at_s=0), at_s=0)
     decision = desk.look(slice_at(20, [pos(70)], fills=[fill("f1", 50, at_s=0)]))

@@ -42,15 +42,15 @@ def in_words(rows: list[Row], *, legs: bool, order: bool) -> dict[tuple[str, str
     found: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
         found.setdefault((row[0], row[1] if legs else None), []).append(row)
-    told = {}
+    last_of = {}
     for subject, of in found.items():
         newest = max((row[2], row[3] if order else 0) for row in of)
         last = [row[4] for row in of if (row[2], row[3] if order else 0) == newest]
-        told[subject] = last[-1], any(one != last[-1] for one in last)
-    return told
+        last_of[subject] = last[-1], any(one != last[-1] for one in last)
+    return last_of
 
 
-def told_by(made: pa.Table) -> dict[tuple[str, str | None], tuple[int, bool]]:
+def quantities_in(made: pa.Table) -> dict[tuple[str, str | None], tuple[int, bool]]:
     return {(row[KEY], row[LEG]): (int(row["quantity"]), row[TIED]) for row in made.to_pylist()}
 
 
@@ -58,8 +58,8 @@ def told_by(made: pa.Table) -> dict[tuple[str, str | None], tuple[int, bool]]:
 @given(ROWS, st.booleans(), st.booleans())
 def test_the_newest_row_counts_and_of_one_time_the_last(rows: list[Row], legs: bool, order: bool) -> None:
     made = latest(table(rows, legs=legs, order=order))
-    assert told_by(made) == in_words(rows, legs=legs, order=order)
-    assert made.num_rows == len(told_by(made))
+    assert quantities_in(made) == in_words(rows, legs=legs, order=order)
+    assert made.num_rows == len(quantities_in(made))
 
 
 @settings(max_examples=40)
@@ -69,11 +69,11 @@ def test_what_comes_later_is_taken_in_as_if_all_had_come_at_once(
 ) -> None:
     first = latest(table(before, legs=legs, order=order))
     made = latest(pa.concat_tables([first, table(after, legs=legs, order=order)]))
-    told, expected = told_by(made), in_words(before + after, legs=legs, order=order)
-    assert {subject: quantity for subject, (quantity, _) in told.items()} == {
+    quantities, expected = quantities_in(made), in_words(before + after, legs=legs, order=order)
+    assert {subject: quantity for subject, (quantity, _) in quantities.items()} == {
         subject: quantity for subject, (quantity, _) in expected.items()
     }
-    assert all(told[subject][1] for subject, (_, tied) in expected.items() if tied), "no tie is forgotten"
+    assert all(quantities[subject][1] for subject, (_, tied) in expected.items() if tied), "no tie is forgotten"
 
 
 @settings(max_examples=40)
@@ -82,4 +82,4 @@ def test_the_newest_places_have_every_row_that_may_count(rows: list[Row], legs: 
     whole = table(rows, legs=legs, order=order)
     places = newest_places(whole)
     assert list(places) == sorted(places)
-    assert told_by(latest(whole.take(pa.array(places)))) == told_by(latest(whole))
+    assert quantities_in(latest(whole.take(pa.array(places)))) == quantities_in(latest(whole))

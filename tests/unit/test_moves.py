@@ -115,7 +115,7 @@ def test_legs_of_a_broker_without_products_are_never_converted() -> None:
     assert Cause.CONVERSION not in {d.found.cause for d in decision.discrepancies}
 
 
-def test_under_alert_a_conversion_is_told_once_and_nothing_is_moved() -> None:
+def test_under_alert_a_conversion_is_reported_once_and_nothing_is_moved() -> None:
     it = desk(pos(10, 100, "MIS"))
     it.policy = Policy(correct=Correct.ALERT)
     decision = it.look(slice_at(10, [pos(10, 100, "CNC")]))
@@ -123,11 +123,11 @@ def test_under_alert_a_conversion_is_told_once_and_nothing_is_moved() -> None:
     assert it.quantities() == {"MIS": dec(10)}
 
 
-def test_an_average_that_is_not_told_is_compared_with_nothing() -> None:
+def test_an_average_that_is_not_known_is_compared_with_nothing() -> None:
     it = desk(pos(10, 100, "CNC"))
-    untold = replace(pos(10, 0, "CNC"), price_told=False)
-    assert it.look(slice_at(10, [untold])).status is Status.SUCCESS
-    it.look(slice_at(11, [replace(untold, quantity=dec(12))]))
+    unpriced = replace(pos(10, 0, "CNC"), price_told=False)
+    assert it.look(slice_at(10, [unpriced])).status is Status.SUCCESS
+    it.look(slice_at(11, [replace(unpriced, quantity=dec(12))]))
     assert it.held() == {"CNC": (dec(12), dec(100))}
 
 
@@ -183,12 +183,12 @@ def test_moves_make_the_changes_or_there_are_none(changes: dict[str, Decimal]) -
         assert made == {}
 
 
-@pytest.mark.parametrize("told_by", ["the broker", "our side"])
-def test_a_conversion_beside_a_fill_of_the_same_leg_is_there_once_at_every_moment(told_by: str) -> None:
+@pytest.mark.parametrize("reported_by", ["the broker", "our side"])
+def test_a_conversion_beside_a_fill_of_the_same_leg_is_there_once_at_every_moment(reported_by: str) -> None:
     """Of the leg that was just filled nothing can be said yet: nor of where it went."""
     it = desk(pos(100, 100, "MIS"))
     fills = [fill("F1", 50, 100, at_s=9.9, leg="MIS", order_id="Q")]
-    if told_by == "our side":
+    if reported_by == "our side":
         it.report(fill_report("F1", 50, 100, at_s=9.9, leg="MIS", order_id="Q"), at_s=10, conventions=PRODUCTS)
     after = [pos(50, 100, "MIS"), pos(100, 100, "CNC")]
     for seconds in (11, 11.5, 16, 16.5):

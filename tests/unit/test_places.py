@@ -122,7 +122,7 @@ def test_one_without_a_node_is_pending_with_the_reason_and_comes_up_when_there_i
             assert {name: (states(status)[name], restarts(status, name)) for name in FX} == dict.fromkeys(
                 FX, ("PENDING", 0)
             ), "it is neither tried again nor counted"
-            assert [one["actor"] for one in written(hall, EventType.ACTOR_PENDING)] == ["fx"], "told once"
+            assert [one["actor"] for one in written(hall, EventType.ACTOR_PENDING)] == ["fx"], "reported once"
             hall.cluster.add_node(NODE_B)
             status = await hall.up()
             assert {on_nodes(status)[name] for name in FX} == {"b1"}
@@ -132,9 +132,9 @@ def test_one_without_a_node_is_pending_with_the_reason_and_comes_up_when_there_i
 
 
 @pytest.mark.parametrize("carried", [1, 10])
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("at_once", [True, False])
 def test_a_lost_node_is_no_crash_and_its_actors_go_to_another_of_its_labels(
-    tmp_path: Path, carried: int, *, told: bool
+    tmp_path: Path, carried: int, *, at_once: bool
 ) -> None:
     @virtual_time
     async def run() -> None:
@@ -142,8 +142,8 @@ def test_a_lost_node_is_no_crash_and_its_actors_go_to_another_of_its_labels(
         async with a_hall(tmp_path, accounts(more=per_actor(carried)), **made_of) as hall:
             await hall.up()
             others = {name: hall.actor(name) for name in EVERYBODY - FX}
-            await hall.cluster.lose_node("b1", noticed=told)
-            if not told:  # the cluster notices only later: until then each of them seems to have crashed
+            await hall.cluster.lose_node("b1", noticed=at_once)
+            if not at_once:  # the cluster notices only later: until then each of them seems to have crashed
                 await hall.until(lambda s: restarts(s, "fx") == 1, "it is taken for a crash")
                 for one in FX:
                     await hall.cluster.kill(one)
@@ -259,19 +259,19 @@ async def test_a_move_to_a_place_that_no_node_is_in_is_refused_and_forced_it_wai
 
 
 @virtual_time
-async def test_a_cluster_that_does_not_tell_its_nodes_or_tells_of_none_has_nobody_killed(tmp_path: Path) -> None:
+async def test_a_cluster_that_does_not_name_its_nodes_or_names_none_has_nobody_killed(tmp_path: Path) -> None:
     async with a_hall(tmp_path, accounts(), nodes=(NODE_A, NODE_B), sections=SECTIONS) as hall:
         await hall.up()
         there = {name: hall.actor(name) for name in EVERYBODY}
-        told = hall.cluster.nodes
+        asked = hall.cluster.nodes
 
         async def nothing() -> Any:
-            return type(await told())(())
+            return type(await asked())(())
 
         hall.cluster.nodes = nothing  # type: ignore[method-assign]  # a cluster whose memory is gone
         await asyncio.sleep(60)
         assert {name: hall.actor(name) for name in EVERYBODY} == there
-        hall.cluster.nodes = told  # type: ignore[method-assign]  # it has it again
+        hall.cluster.nodes = asked  # type: ignore[method-assign]  # it has it again
         await asyncio.sleep(10)
         assert {name: hall.actor(name) for name in EVERYBODY} == there
 

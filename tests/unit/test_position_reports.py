@@ -1,6 +1,6 @@
 """Kind: a wall clock taken for the order of events. A position that our side reports carries no time that a broker's
-could be compared with: whether it has a fill in it that is told later is known from what came after what, and else from
-the positions that the broker shows."""
+could be compared with: whether it has a fill in it that is reported later is known from what came after what, and else
+from the positions that the broker shows."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ def net(desk: Desk) -> dict[str, int]:
     return {leg: int(quantity) for leg, quantity in desk.quantities().items()}
 
 
-def trade_after_the_report(desk: Desk, told_at_s: float, behind_s: float = 0) -> None:
+def trade_after_the_report(desk: Desk, reported_at_s: float, behind_s: float = 0) -> None:
     """A position of 10 is reported at 100.3 s, then an order, then its fill of 5."""
     desk.look(replace(slice_at(0), as_of=broker_time(at(-behind_s))))
     desk.report(position_report(10), at_s=100.3)
     desk.report(order_report("c1", "B1", quantity=5, status=OPEN), at_s=100.4)
-    desk.report(fill_report("F1", 5, "1.2", at_s=told_at_s, order_id="B1"), at_s=100.9)
+    desk.report(fill_report("F1", 5, "1.2", at_s=reported_at_s, order_id="B1"), at_s=100.9)
 
 
 @pytest.mark.parametrize(
-    ("told_at_s", "behind_s"),
+    ("reported_at_s", "behind_s"),
     [(50.5, 60), (160.5, -60), (100, 0), (100.5, 0)],
     ids=["broker 60 s behind", "broker 60 s ahead", "dated to the second", "clocks equal"],
 )
-def test_a_trade_after_a_position_report_counts_whatever_the_clocks_say(told_at_s: float, behind_s: float) -> None:
+def test_a_trade_after_a_position_report_counts_whatever_the_clocks_say(reported_at_s: float, behind_s: float) -> None:
     desk = Desk()
-    trade_after_the_report(desk, told_at_s, behind_s)
+    trade_after_the_report(desk, reported_at_s, behind_s)
     assert net(desk) == {"net": 15}
     desk.restart()
     row = order("B1", 5, 5, FILLED, client_id="c1", average="1.2")
-    told = fill("F1", 5, "1.2", at_s=told_at_s, order_id="B1")
+    bought = fill("F1", 5, "1.2", at_s=reported_at_s, order_id="B1")
     for seconds in (101, 110, 120):
         last = desk.look(
-            replace(slice_at(seconds, [pos(15)], [row], [told]), as_of=broker_time(at(seconds - behind_s)))
+            replace(slice_at(seconds, [pos(15)], [row], [bought]), as_of=broker_time(at(seconds - behind_s)))
         )
         assert net(desk) == {"net": 15}
     assert last.status == "SUCCESS"
@@ -115,7 +115,7 @@ def test_of_several_fills_around_a_report_the_earlier_ones_are_in_it() -> None:
     desk.restart()
 
 
-@pytest.mark.parametrize("fills", ["told", "unsupported"])
+@pytest.mark.parametrize("fills", ["listed", "unsupported"])
 def test_a_late_report_of_a_fill_that_the_position_has_in_it_gives_way_to_the_positions(fills: str) -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(10)]))
@@ -123,16 +123,16 @@ def test_a_late_report_of_a_fill_that_the_position_has_in_it_gives_way_to_the_po
     desk.report(position_report(15), at_s=3)
     desk.report(fill_report("F1", 5, at_s=2, order_id="B1"), at_s=4)
     row = order("B1", 5, 5, FILLED, client_id="c1", average="1.1")
-    told = Unsupported() if fills == "unsupported" else [fill("F1", 5, at_s=2, order_id="B1")]
+    fills_section = Unsupported() if fills == "unsupported" else [fill("F1", 5, at_s=2, order_id="B1")]
     for seconds in (5, 10, 20):
-        last = desk.look(slice_at(seconds, [pos(15)], [row], told))
+        last = desk.look(slice_at(seconds, [pos(15)], [row], fills_section))
     assert (net(desk), last.status) == ({"net": 15}, "SUCCESS")
     assert not any(e.payload.get("type") == "POSITION_MISMATCH" for e in desk.events)
     assert sum(e.type is EventType.FILL_RESTATED for e in desk.events) == 1
     desk.restart()
 
 
-def test_a_fill_from_before_the_report_that_the_broker_tells_otherwise_changes_the_position_no_more() -> None:
+def test_a_fill_from_before_the_report_that_the_broker_reports_otherwise_changes_the_position_no_more() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(10)]))
     desk.report(order_report("c1", "B1", quantity=5, status=OPEN), at_s=1)
@@ -163,7 +163,7 @@ def test_a_bust_after_the_report_counts_unless_the_positions_say_that_it_is_in_i
         desk.restart()
 
 
-def test_where_nobody_shows_the_positions_a_fill_told_after_the_report_counts() -> None:
+def test_where_nobody_shows_the_positions_a_fill_reported_after_the_report_counts() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(10)]))
     desk.report(position_report(12), at_s=3)

@@ -13,7 +13,7 @@ from actors.book.policy import Correct
 from actors.events import EventType
 from brokers.clocks import broker_time
 from brokers.model import CostBasis, LegScheme
-from tests.unit.world import FILLS, GAP_MS, tells_of_less_filled, world_of
+from tests.unit.world import FILLS, GAP_MS, says_less_is_filled, world_of
 
 
 def test_a_bust_lowers_its_own_order_where_client_ids_come_again_at_once() -> None:
@@ -27,7 +27,7 @@ def test_a_bust_lowers_its_own_order_where_client_ids_come_again_at_once() -> No
 
 
 def test_an_order_that_had_ended_and_works_again_with_less_filled_is_lowered_by_a_proven_difference() -> None:
-    """Ours counted another order's fill, as one client id was of six, and the broker told no fills."""
+    """Ours counted another order's fill, as one client id was of six, and the broker reported no fills."""
     world = world_of(LegScheme.NET, tags=1)  # each order under the same client id
     for step in [
         ("lose_confirmation", 22, 23),
@@ -45,7 +45,7 @@ def test_an_order_that_had_ended_and_works_again_with_less_filled_is_lowered_by_
     ]:
         world.step(*step)
     world.settle()
-    assert sum(map(tells_of_less_filled, world.events)) == 1
+    assert sum(map(says_less_is_filled, world.events)) == 1
     assert str(world.book.orders["client:c0"].filled_quantity) == "3"
 
 
@@ -81,7 +81,7 @@ def test_a_change_may_be_of_an_order_that_was_given_up_before_the_other_was_miss
     assert not any(event.type in FILLS for event in world.events)
 
 
-def test_a_fill_tells_which_order_is_ours_where_another_with_its_client_id_took_its_place() -> None:
+def test_a_fill_shows_which_order_is_ours_where_another_with_its_client_id_took_its_place() -> None:
     world = world_of(LegScheme.NET, reports_fills=True)
     for step in (("place", 2, 0), ("report_barely", 0, 1), ("supersede", 0, 0), ("look", 0, 0)):
         world.step(*step)
@@ -144,8 +144,8 @@ def test_what_took_the_place_of_an_order_is_no_earlier_order_with_its_client_id(
     assert world.book.orders["client:c1"].filled_quantity == 1
 
 
-def test_a_correction_tells_whose_the_execution_was_that_it_takes_back() -> None:
-    """Our side had told that execution without its order, and the broker's own row of it comes later."""
+def test_a_correction_shows_whose_the_execution_was_that_it_takes_back() -> None:
+    """Our side had reported that execution without its order, and the broker's own row of it comes later."""
     world = world_of(LegScheme.NET, reports_fills=True)
     for step in (("place", 0, 0), ("report_barely", 1, 2), ("correct_an_execution", 0, 0), ("look", 0, 0)):
         world.step(*step)
@@ -199,7 +199,7 @@ def test_what_the_first_look_found_is_no_news_in_the_next(
     assert {str(one.type): str(one.severity) for one in world.book.breaks.values()} == found
 
 
-def test_under_alert_what_differed_before_the_fills_is_told_one_way() -> None:
+def test_under_alert_what_differed_before_the_fills_is_reported_one_way() -> None:
     world = world_of(LegScheme.NET, reports_fills=True)
     world.policy = replace(world.policy, correct=Correct.ALERT)
     for step in (
@@ -214,7 +214,7 @@ def test_under_alert_what_differed_before_the_fills_is_told_one_way() -> None:
 
 
 def test_an_order_that_a_fill_named_is_not_the_one_that_took_its_place_and_bears_its_client_id() -> None:
-    """Which row is whose by its client id was decided before the fill told, and held for the whole pass."""
+    """Which row is whose by its client id was decided before the fill showed it, and held for the whole pass."""
     world = world_of(LegScheme.NET, reports_fills=True)
     for step in (
         ("place", 0, 0), ("place", 0, 0), ("fill", 0, 0), ("believe", 0, 0), ("supersede", 0, 16),

@@ -45,32 +45,32 @@ def gone(link: Link) -> bool:
     return ended.wait(WITHIN_S)
 
 
-def test_a_link_tells_whoever_joined_that_its_cluster_has_gone_and_those_that_ask_later(
+def test_a_link_notifies_whoever_joined_that_its_cluster_has_gone_and_those_that_ask_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("supervisor.client.link._LOOK_EVERY_S", 0.01)
-    told: list[str] = []
+    notified: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as there:
         address = f"127.0.0.1:{there.getsockname()[1]}"
         link, others = Left(address, ours=True), Left(address, ours=False)
-        stays, leaves = (lambda: told.append("stays")), (lambda: told.append("leaves"))
+        stays, leaves = (lambda: notified.append("stays")), (lambda: notified.append("leaves"))
         link.when_gone(stays)
         link.when_gone(leaves)
         link.forget(leaves)
-        others.when_gone(lambda: told.append("of a connection that the program made"))
+        others.when_gone(lambda: notified.append("of a connection that the program made"))
     assert gone(link)
-    link.when_gone(lambda: told.append("late"))
+    link.when_gone(lambda: notified.append("late"))
     with pytest.raises(ClusterGone, match=r"has ended\. This handle finds the supervisor when it runs again"):
         link.begin("fx", "book")
     while others.usable:
         threading.Event().wait(0.01)
     with pytest.raises(ClusterGone, match=r"has ended\. Connect again once the supervisor runs"):
         others.begin("fx", "book")
-    assert told == ["stays", "late"]
+    assert notified == ["stays", "late"]
 
 
 class Found:
-    """Stands in for joining a cluster: refuses as often as it is told to."""
+    """Stands in for joining a cluster: refuses as often as it is asked to."""
 
     def __init__(self, refusals: int = 0) -> None:
         self.refusals = refusals

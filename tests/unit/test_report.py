@@ -45,7 +45,7 @@ def made(*records: Record, since: datetime = START, until: datetime = END, expec
     return json.loads(json.dumps(report.document()))
 
 
-def test_a_book_is_verified_for_a_while_after_each_proof_and_one_without_any_is_told() -> None:
+def test_a_book_is_verified_for_a_while_after_each_proof_and_one_without_any_is_named() -> None:
     document = made(
         record(1, "RECONCILED", at(0)), record(2, "RECONCILED", at(HOUR)), expect=(FX, "fx/GBP_JPY"), until=at(2 * HOUR)
     )
@@ -73,8 +73,8 @@ def test_what_compared_no_position_proves_no_book() -> None:
         until=at(600),
     )
     rows = {f"{row['account']}/{row['instrument']}": row for row in document["instruments"]}
-    told = {name: (row["proofs"], row["orders_only"], row["not_verified_s"]) for name, row in rows.items()}
-    assert told == {FX: (0, 1, 600), "pp/A": (0, 1, 600), "cfd/B": (1, 0, 20)}
+    counts = {name: (row["proofs"], row["orders_only"], row["not_verified_s"]) for name, row in rows.items()}
+    assert counts == {FX: (0, 1, 600), "pp/A": (0, 1, 600), "cfd/B": (1, 0, 20)}
     assert rows[FX]["last_proof_at"] is None
     shown = page({**document, "journal": NOT_CHECKED})
     assert "That proves no position" in shown
@@ -144,12 +144,12 @@ def test_the_page_is_one_file_that_loads_nothing_and_takes_nothing_from_outside_
         record(2, "RECONCILIATION_DISCREPANCY", at(10), **differs("b1", at(10), key=evil, broker_value='"><img>')),
         record(3, "BREAK_APPROVED", at(20), **differs("b1", at(10)), by=evil, reason="OTHER"),
     )
-    told = _Page()
-    told.feed(page({**document, "journal": NOT_CHECKED, "latency": None}))
-    assert not {"script", "img", "link", "iframe"} & set(told.tags)
-    assert told.links == []
-    assert told.text.count(evil) >= 2
-    assert "svg" in told.tags
+    read = _Page()
+    read.feed(page({**document, "journal": NOT_CHECKED, "latency": None}))
+    assert not {"script", "img", "link", "iframe"} & set(read.tags)
+    assert read.links == []
+    assert read.text.count(evil) >= 2
+    assert "svg" in read.tags
     assert "default-src 'none'" in page({**document, "journal": NOT_CHECKED})
 
 

@@ -147,14 +147,14 @@ def test_an_instrument_of_which_a_row_was_left_out_is_unknown_until_it_is_not_an
     assert ids(known) == ["f"]
 
 
-def test_what_was_left_out_starts_nothing_and_a_gap_before_it_is_still_told_afterwards() -> None:
+def test_what_was_left_out_starts_nothing_and_a_gap_before_it_is_still_reported_afterwards() -> None:
     ledger = a_ledger((replace(shot(0), left_out={A: "filtered"}), 0))
     assert ledger.instruments() == frozenset()
     ledger.take(replace(shot(1, fills=Failed("a day has ended"), cursor=9), left_out={A: "filtered"}), 0)
     assert whole(ask(ledger, since=0)).fills_cursor is None
     ledger.take(shot(2, cursor=9), 9)
-    told = whole(ask(ledger, since=0))
-    assert (told.fills, told.fills_cursor) == (Failed("a day has ended"), 9)
+    answer = whole(ask(ledger, since=0))
+    assert (answer.fills, answer.fills_cursor) == (Failed("a day has ended"), 9)
 
 
 def test_what_is_unsupported_stays_so_though_a_row_was_left_out() -> None:
@@ -190,7 +190,7 @@ def test_asking_from_further_back_covers_it() -> None:
 
 
 def test_a_slice_that_was_not_covered_is_not_called_unchanged_once_it_is() -> None:
-    """Law 1: what was unknown must be told when it becomes known, though nothing else changed."""
+    """Law 1: what was unknown must be reported when it becomes known, though nothing else changed."""
     ledger = a_ledger((shot(0, [pos(5)], cursor=10), None))
     before = whole(ask(ledger, since=3))
     assert isinstance(before.fills, Failed)
@@ -256,10 +256,10 @@ def test_fills_the_broker_no_longer_has_are_said_to_be_missing_once_for_each_ins
     assert ledger.fills_cursor == 50
     ledger.take(shot(2, [pos(5)], [], 51), 50)
     assert ledger.covers(10)
-    told = whole(ask(ledger, since=10, known=known))
-    assert told.fills == Failed("no longer listed")
-    assert told.fills_cursor == 50
-    after = whole(ask(ledger, since=50, known=told.revision))
+    answer = whole(ask(ledger, since=10, known=known))
+    assert answer.fills == Failed("no longer listed")
+    assert answer.fills_cursor == 50
+    after = whole(ask(ledger, since=50, known=answer.revision))
     assert after.fills == Complete()
     assert after.fills_cursor == 51
 
@@ -277,7 +277,7 @@ def test_what_is_forgotten_is_no_longer_covered(monkeypatch: pytest.MonkeyPatch)
 def test_what_a_fetch_brought_is_kept_though_it_was_known_before_what_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Kind: a count standing for the content. Else whoever had it asked for is told that it cannot be had."""
+    """Kind: a count standing for the content. Else whoever had it asked for learns that it cannot be had."""
     monkeypatch.setattr("actors.account.snapshot_cache.FILLS_KEPT", 2)
     ledger = a_ledger((shot(0, cursor=0), None))
     ledger.take(shot(1, [], [fill("f1", 1)], 1), 0)
@@ -317,7 +317,7 @@ def test_a_fill_is_given_again_exactly_when_its_commission_has_come(
         assert rows_of(answer.fills) == (given,)
     assert isinstance(ask(ledger, since=12, known=other, instrument=B), Unchanged)
     known = whole(ask(ledger, since=12)).revision
-    for again in (later, fill("a", 1)):  # told once more, and left out again
+    for again in (later, fill("a", 1)):  # reported once more, and left out again
         ledger.take(shot(3, [], [again], cursor + 1), cursor)
         assert isinstance(ask(ledger, since=cursor, known=known), Unchanged)
     ledger.take(shot(4, [pos(1)], [], cursor + 2), cursor + 1)
@@ -325,7 +325,7 @@ def test_a_fill_is_given_again_exactly_when_its_commission_has_come(
     assert rows_of(whole(ask(ledger, since=10)).fills) == (given or fill("a", 1),)
 
 
-def test_a_commission_told_in_a_section_that_is_not_complete_is_given_until_it_is() -> None:
+def test_a_commission_reported_in_a_section_that_is_not_complete_is_given_until_it_is() -> None:
     bad = (problem(SectionName.FILLS, B, "77"),)
     ledger = a_ledger((shot(0, cursor=10), None), (shot(1, [], [fill("a", 1)], 12), 10))
     ledger.take(shot(2, [], Partial((LATE,), bad), 12), 12)

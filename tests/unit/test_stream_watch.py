@@ -36,7 +36,7 @@ async def test_an_event_wakes_the_instrument_concerned_and_no_other(tmp_path: Pa
         cycles = {name: (await house.instrument(name).health()).statistics.cycles for name in (EURUSD, GBPUSD)}
 
         house.broker.trade(100, instrument=EURUSD)
-        stream.tell(EURUSD)
+        stream.report(EURUSD)
         await settle()
 
         after = {name: (await house.instrument(name).health()).statistics.cycles for name in (EURUSD, GBPUSD)}
@@ -55,12 +55,12 @@ async def test_a_burst_wakes_once_and_an_event_without_an_instrument_wakes_all(t
         await settle()
         fetches = house.broker.snapshots
         for _ in range(100):
-            stream.tell(EURUSD)
+            stream.report(EURUSD)
         await settle()
         assert house.broker.snapshots - fetches <= 2, "those that came while it looked, and no more"
 
         fetches = house.broker.snapshots
-        stream.tell(None)
+        stream.report(None)
         await settle()
         assert house.broker.snapshots == fetches + 1, "one fetch for all of them"
 
@@ -120,7 +120,7 @@ WHY = "fx: the stream has no connection to http://127.0.0.1:9. Check `stream_url
 
 
 @virtual_time
-async def test_a_stream_that_never_comes_is_told_once_and_once_more_when_it_is_live(tmp_path: Path) -> None:
+async def test_a_stream_that_never_comes_is_reported_once_and_once_more_when_it_is_live(tmp_path: Path) -> None:
     """FEATURES 24: that nothing is streamed is in the journal, with what was found and what can be done."""
     async with a_house(tmp_path, interval_s=300) as house:
         stream = followed(house.broker)
@@ -144,7 +144,7 @@ async def test_a_stream_that_never_comes_is_told_once_and_once_more_when_it_is_l
         assert (back.type, back.severity, back.payload["stream"]) == (RESTORED, Severity.INFO, "LIVE")
 
 
-TOLD = {
+LOSSES = {
     "a reconnect within the budget": ([(StreamState.CONNECTING, REPORTED_AFTER_S - 3)], []),
     "one reconnect after the other": (
         [
@@ -177,9 +177,9 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize(("states", "told"), TOLD.values(), ids=TOLD.keys())
-def test_a_lost_stream_is_told_once_and_a_short_reconnect_never(
-    tmp_path: Path, states: list[tuple[StreamState, float]], told: list[tuple[EventType, str]]
+@pytest.mark.parametrize(("states", "expected"), LOSSES.values(), ids=LOSSES.keys())
+def test_a_lost_stream_is_reported_once_and_a_short_reconnect_never(
+    tmp_path: Path, states: list[tuple[StreamState, float]], expected: list[tuple[EventType, str]]
 ) -> None:
     """FEATURES 24"""
 
@@ -195,13 +195,13 @@ def test_a_lost_stream_is_told_once_and_a_short_reconnect_never(
             await asyncio.sleep(BACK_AFTER_S + 3)
 
             events = [(event.type, event.payload["stream"]) for event in await house.events(FX)]
-            assert events == told + ([(RESTORED, "LIVE")] if told else [])
+            assert events == expected + ([(RESTORED, "LIVE")] if expected else [])
 
     virtual_time(story)()
 
 
 @virtual_time
-async def test_a_stream_that_does_not_say_why_is_told_with_a_remedy_all_the_same(tmp_path: Path) -> None:
+async def test_a_stream_that_does_not_say_why_is_reported_with_a_remedy_all_the_same(tmp_path: Path) -> None:
     async with a_house(tmp_path, interval_s=300) as house:
         followed(house.broker).becomes = StreamState.CONNECTING
         await house.start()
@@ -220,7 +220,7 @@ class _WithoutCredentials(FakeStream):
 
 
 @virtual_time
-async def test_credentials_that_cannot_be_had_for_the_stream_are_told_once(tmp_path: Path) -> None:
+async def test_credentials_that_cannot_be_had_for_the_stream_are_reported_once(tmp_path: Path) -> None:
     async with a_house(tmp_path, interval_s=300) as house:
         house.broker.follows = stream = _WithoutCredentials()
         await house.start()

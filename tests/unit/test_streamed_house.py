@@ -1,4 +1,4 @@
-"""Fills that a stream tells, through the actors: from the stream to the durable record nobody asks the broker."""
+"""Fills that a stream reports, through the actors: from the stream to the durable record nobody asks the broker."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_no_request_lies_between_the_stream_and_the_durable_record(tmp_pat
         assert house.broker.calls == calls + 1
         report = (await house.instrument().health()).report
         assert report is not None
-        assert (report.status, found(report)) == ("SUCCESS", ["MISSED_FILL"]), "the look that verifies it tells it"
+        assert (report.status, found(report)) == ("SUCCESS", ["MISSED_FILL"]), "the look that verifies it reports it"
         assert (await house.instrument().health()).statistics.by_type == {"MISSED_FILL": 1}
         assert (await house.kinds()).count(EventType.ORDER_FILLED) == 1
 
@@ -69,7 +69,7 @@ async def test_no_request_lies_between_the_stream_and_the_durable_record(tmp_pat
 async def test_while_the_broker_cannot_be_asked_the_book_goes_on_by_the_stream_and_trading_is_not_allowed_for_it(
     tmp_path: Path,
 ) -> None:
-    """A fill that is told verifies nothing."""
+    """A fill that is reported verifies nothing."""
     policy = replace(QUICK, unverified=timedelta(seconds=60), max_age=timedelta(seconds=60))
     async with a_streaming_house(tmp_path, policy=policy, interval_s=20) as (house, stream):
         before = (await house.instrument().trading_allowed()).verified_at
@@ -86,7 +86,7 @@ async def test_while_the_broker_cannot_be_asked_the_book_goes_on_by_the_stream_a
 
 
 @virtual_time
-async def test_a_burst_is_one_turn_and_every_fill_counts_once_however_often_it_is_told(tmp_path: Path) -> None:
+async def test_a_burst_is_one_turn_and_every_fill_counts_once_however_often_it_is_reported(tmp_path: Path) -> None:
     async with a_streaming_house(tmp_path) as (house, stream):
         done = [house.broker.trade(5, order_id="B1") for _ in range(8)]
         for fill in (*reversed(done), *done):
@@ -129,7 +129,7 @@ def test_what_cannot_be_taken_at_once_is_found_by_the_look(tmp_path: Path, lost:
 
 
 @virtual_time
-async def test_an_answer_that_was_on_its_way_when_the_stream_told_undoes_nothing(tmp_path: Path) -> None:
+async def test_an_answer_that_was_on_its_way_when_the_stream_reported_undoes_nothing(tmp_path: Path) -> None:
     """PEERS 11, and 13 after it: what the stream then loses, the look finds."""
     async with a_streaming_house(tmp_path) as (house, stream):
         house.broker.gate.clear()
@@ -142,7 +142,7 @@ async def test_an_answer_that_was_on_its_way_when_the_stream_told_undoes_nothing
         assert await held(house) == [("net", "30")]
         assert EventType.POSITION_SYNCED not in await house.kinds()
         house.broker.trade(10, order_id="B1")
-        stream.tell(None)
+        stream.report(None)
         await passes(1)
         assert await held(house) == [("net", "40")]
 
@@ -204,11 +204,11 @@ async def cycles(house: House) -> int:
 async def test_an_order_and_its_execution_are_one_look_and_what_comes_after_is_another(tmp_path: Path) -> None:
     async with a_streaming_house(tmp_path) as (house, stream):
         before = await cycles(house)
-        stream.tell(EURUSD)  # the order, as brokers tell it just before
+        stream.report(EURUSD)  # the order, as brokers report it just before
         stream.execute(house.broker.trade(30, order_id="B1"))
         await passes(0.4)
         assert await cycles(house) == before + 1
-        stream.tell(EURUSD)
+        stream.report(EURUSD)
         await passes(0.1)
         assert await cycles(house) == before + 2
 
@@ -216,11 +216,11 @@ async def test_an_order_and_its_execution_are_one_look_and_what_comes_after_is_a
 @virtual_time
 async def test_what_may_be_of_any_wakes_all_whatever_was_executed_before(tmp_path: Path) -> None:
     async with a_streaming_house(tmp_path, instruments=(EURUSD, "GBPUSD")) as (house, stream):
-        stream.tell(None)
+        stream.report(None)
         stream.execute(house.broker.trade(30, order_id="B1"))
         await passes(0.5)
         before = (await house.instrument("GBPUSD").health()).statistics.cycles
-        stream.tell(None)
+        stream.report(None)
         await passes(0.5)
         assert (await house.instrument("GBPUSD").health()).statistics.cycles == before + 1
 
@@ -234,7 +234,7 @@ async def test_an_execution_waits_for_no_instrument_that_is_being_woken(tmp_path
             await waits.wait()
 
         house.post.before[(instrument_name(FX, "GBPUSD"), "wake")] = wait
-        stream.tell("GBPUSD")
+        stream.report("GBPUSD")
         await passes(0.1)
         stream.execute(house.broker.trade(30, order_id="B1"))
         await passes(0.01)

@@ -53,7 +53,7 @@ def from_every_checkpoint(desk: Desk) -> None:
 
 @pytest.mark.parametrize("conventions", [WEIGHTED, FIFO], ids=["weighted", "fifo"])
 @pytest.mark.parametrize(
-    ("reported", "told", "after"),
+    ("reported", "true_quantity", "after"),
     [
         pytest.param(100, 90, {WEIGHTED: (110, 2), FIFO: (110, 2.818181818)}, id="closed less"),
         pytest.param(90, 100, {WEIGHTED: (100, 2), FIFO: (100, 3)}, id="closed more"),
@@ -63,7 +63,7 @@ def from_every_checkpoint(desk: Desk) -> None:
     ],
 )
 def test_a_close_of_another_quantity_than_reported_leaves_the_average_that_the_broker_has(
-    conventions: Conventions, reported: int, told: int, after: dict[Conventions, tuple[float, float]]
+    conventions: Conventions, reported: int, true_quantity: int, after: dict[Conventions, tuple[float, float]]
 ) -> None:
     """No discrepancy is made of our own guess: not one of the price either."""
     desk = Desk(Policy(correct=Correct.ALERT))
@@ -75,7 +75,7 @@ def test_a_close_of_another_quantity_than_reported_leaves_the_average_that_the_b
     desk.report(
         fill_report("F1", reported, 5, at_s=11, order_id="B1", side=Side.SELL), at_s=11, conventions=conventions
     )
-    true = fill("F1", told, 5, at_s=11, order_id="B1", side=Side.SELL)
+    true = fill("F1", true_quantity, 5, at_s=11, order_id="B1", side=Side.SELL)
     shown = Position(INSTRUMENT, "net", dec(after[conventions][0]), dec(after[conventions][1]))
     desk.look(slice_at(11.5, [shown], [], [true], conventions=conventions))
     assert held(desk) == {"net": after[conventions]}
@@ -134,8 +134,8 @@ def test_what_the_average_has_of_commissions_comes_back_too() -> None:
     assert look(3, 100) == "SUCCESS"
     for name, quantity, later in (("F1", 100, 90), ("F2", 10, 5)):
         when = {"F1": 11, "F2": 20}[name]
-        told = fill_report(name, quantity, 3, at_s=when, order_id=name, side=Side.SELL)
-        desk.report(told, at_s=when, conventions=COSTLY)
+        ours = fill_report(name, quantity, 3, at_s=when, order_id=name, side=Side.SELL)
+        desk.report(ours, at_s=when, conventions=COSTLY)
         true = fill(name, later, 3, at_s=when, order_id=name, side=Side.SELL)
         look(when + 0.5, {"F1": 10, "F2": 5}[name], true)
         assert desk.book.legs["net"].average_with_cost == dec("1.1")
@@ -195,7 +195,7 @@ def test_a_close_of_all_that_is_taken_back_has_the_average_that_the_broker_shows
     assert desk.look(slice_at(21, [pos(100, "1.5")])).discrepancies == ()
 
 
-def test_positions_that_lag_behind_the_broker_taking_a_close_back_tell_no_average() -> None:
+def test_positions_that_lag_behind_the_broker_taking_a_close_back_show_no_average() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(100, "1.5")]))
     desk.look(slice_at(10, [], [], [fill("F1", 100, 3, at_s=9, order_id="X", side=Side.SELL)]))

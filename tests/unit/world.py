@@ -39,7 +39,7 @@ STEPS = (
 )  # fmt: skip
 
 
-def tells_of_less_filled(event: Event) -> bool:
+def says_less_is_filled(event: Event) -> bool:
     """Whether it is a proven difference between an order that had ended and one that works again with less filled."""
     ours, theirs = (
         re.fullmatch(r".* (\w+) filled (\S+)", str(event.payload.get(side))) for side in ("book_value", "broker_value")
@@ -257,10 +257,10 @@ class World:
 
     def stream(self, a: int, b: int) -> None:
         """A stream delivers some of the past executions, for the first time or again, in any order."""
-        told = [fill for _, fill in self.broker.fills[-(a % 5 + 1) :]]
-        self.random.shuffle(told)
-        told = told[: b % 4 + 1]
-        self.reconcile(self.broker.stream([*told, *told[: a % 2]], with_rows=b % 3 > 0))
+        sent = [fill for _, fill in self.broker.fills[-(a % 5 + 1) :]]
+        self.random.shuffle(sent)
+        sent = sent[: b % 4 + 1]
+        self.reconcile(self.broker.stream([*sent, *sent[: a % 2]], with_rows=b % 3 > 0))
 
     def report(self, report: Report) -> None:
         self.write(events_of(self.book, [report], self.broker.conventions, self.broker.our_time))
@@ -344,7 +344,7 @@ class World:
             event.type is EventType.FILL_RESTATED
             or event.payload.get("corrects") is not None
             or event.payload.get("type") == "FILLED_MISMATCH"
-            or tells_of_less_filled(event)
+            or says_less_is_filled(event)
             for event in events
         )
         filled = {} if lowered else {key: order.filled_quantity for key, order in self.book.orders.items()}
@@ -378,11 +378,11 @@ class World:
     def check_commissions(self) -> None:
         """The journal has the commission of each fill exactly once, if the broker reported it."""
         filled = {named(e) for e in self.events if e.type in FILLS and not e.payload["inferred"]}
-        told = [named(e) for e in self.events if e.payload.get("commission") is not None]
-        assert len(set(told)) == len(told)
+        charges = [named(e) for e in self.events if e.payload.get("commission") is not None]
+        assert len(set(charges)) == len(charges)
         charged = {fill.key for _, fill in self.broker.fills if fill.commission is not None}
-        assert set(told) == (charged & filled if self.broker.reports_fills else set())
-        assert set(self.book.without_commission) == filled - set(told)
+        assert set(charges) == (charged & filled if self.broker.reports_fills else set())
+        assert set(self.book.without_commission) == filled - set(charges)
 
     def check_truth(self) -> None:
         assert {n: leg.quantity for n, leg in self.book.legs.items()} == {

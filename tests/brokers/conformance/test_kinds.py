@@ -17,7 +17,7 @@ from brokers.mt5 import enumerations as mt5
 from brokers.oanda import decode as oanda
 from brokers.simulators.ib_wire import SimContract
 from brokers.simulators.kite import KiteSimulator
-from tests.brokers.kite_contracts import FUTURE, LAST_DAY, an_account, at, it_is, told_of_the_table
+from tests.brokers.kite_contracts import FUTURE, LAST_DAY, an_account, at, it_is, until_the_table_is_read
 from tests.brokers.one_look import OneLook, one_look
 
 D = Decimal
@@ -115,7 +115,7 @@ STORIES = [
 
 
 @pytest.mark.parametrize("story", STORIES, ids=str)
-async def test_what_nobody_ordered_is_told_by_its_cause_and_the_units_add_up(story: Story, tmp_path: Path) -> None:
+async def test_what_nobody_ordered_is_reported_by_its_cause_and_the_units_add_up(story: Story, tmp_path: Path) -> None:
     with one_look(story.broker, tmp_path) as place:
         symbol = story.symbol or place.kind.symbols[0]
         names = (symbol, place.kind.symbols[1], *((STOCK,) if symbol in (CALL, PUT) else ()))
@@ -142,7 +142,7 @@ async def test_a_contract_that_is_gone_after_its_last_day_has_expired_at_kite_to
         assert isinstance(kite, KiteSimulator)
         kite.describe(FUTURE, LAST_DAY, name="NIFTY")
         await world.verdict()
-        await told_of_the_table(world)
+        await until_the_table_is_read(world)
         it_is(world, at(15, 40))
         await world.verdict()
         it_is(world, at(9, 20, day=26))
@@ -154,7 +154,7 @@ async def test_a_contract_that_is_gone_after_its_last_day_has_expired_at_kite_to
 
 
 @dataclass(frozen=True)
-class Untold:
+class Unexplained:
     """Something that a broker does of which it gives no evidence: so much is held, and then so much."""
 
     broker: str
@@ -166,18 +166,18 @@ class Untold:
         return f"{self.broker}-{self.what}"
 
 
-UNTOLD = [
-    Untold("ib", "a merger paid in shares", D(100), D(37)),
-    Untold("ib", "a dividend in shares", D(100), D(105)),
-    Untold("ib", "a forced buy-in", D(-100), D(-40)),
-    Untold("kite", "a bonus issue", D(100), D(105)),
-    Untold("oanda", "units that came from nowhere", D(100), D(105)),
-    Untold("mt5", "a forced buy-in", D("-0.1"), D("-0.04")),
+WITHOUT_EVIDENCE = [
+    Unexplained("ib", "a merger paid in shares", D(100), D(37)),
+    Unexplained("ib", "a dividend in shares", D(100), D(105)),
+    Unexplained("ib", "a forced buy-in", D(-100), D(-40)),
+    Unexplained("kite", "a bonus issue", D(100), D(105)),
+    Unexplained("oanda", "units that came from nowhere", D(100), D(105)),
+    Unexplained("mt5", "a forced buy-in", D("-0.1"), D("-0.04")),
 ]
 
 
-@pytest.mark.parametrize("story", UNTOLD, ids=str)
-async def test_what_a_broker_gives_no_evidence_of_stays_unexplained(story: Untold, tmp_path: Path) -> None:
+@pytest.mark.parametrize("story", WITHOUT_EVIDENCE, ids=str)
+async def test_what_a_broker_gives_no_evidence_of_stays_unexplained(story: Unexplained, tmp_path: Path) -> None:
     with one_look(story.broker, tmp_path) as place:
         symbol, other = place.kind.symbols
         leg = place.simulator.set_position(symbol, "", story.before, D(100))
@@ -190,9 +190,9 @@ async def test_what_a_broker_gives_no_evidence_of_stays_unexplained(story: Untol
 
 def test_no_adapter_claims_a_dividend_or_a_forced_buy_in_and_only_mt5_a_merger() -> None:
     """As the table of causes in ARCHITECTURE.md says: whoever builds one says there on what evidence."""
-    told = {one for table in (mt5.DEAL_REASONS, mt5.ORDER_REASONS) for one in table.by_value.values()}
-    assert Reason.MERGER in told
-    assert not {Reason.DIVIDEND, Reason.FORCED_BUY_IN} & (told | set(oanda.FILL_REASONS.values()))
+    known = {one for table in (mt5.DEAL_REASONS, mt5.ORDER_REASONS) for one in table.by_value.values()}
+    assert Reason.MERGER in known
+    assert not {Reason.DIVIDEND, Reason.FORCED_BUY_IN} & (known | set(oanda.FILL_REASONS.values()))
     assert Reason.MERGER not in oanda.FILL_REASONS.values()
 
 

@@ -46,7 +46,7 @@ class Kind:
 
     ``serve`` starts the broker's events at a port (0 for any) and gives their address, ``hang_up`` takes them away for
     good. ``open`` makes a stream at an address. ``drop`` ends the connection under way, ``mute`` has it say nothing
-    any more, or again (``None`` where silence tells nothing). ``connections`` are those there are, ``made`` those that
+    any more, or again (``None`` where silence means nothing). ``connections`` are those there are, ``made`` those that
     were made. ``broker`` are the settings by which its adapter follows the address.
     """
 
@@ -189,7 +189,7 @@ IB = Kind(
 
 KINDS = [OANDA, KITE, MT5, IB]
 every_stream = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.id))
-tells_fills = pytest.mark.parametrize("kind", [OANDA, MT5], ids=lambda kind: str(kind.id))
+reports_fills = pytest.mark.parametrize("kind", [OANDA, MT5], ids=lambda kind: str(kind.id))
 of_its_own = pytest.mark.parametrize("kind", [OANDA, KITE, MT5], ids=lambda kind: str(kind.id))
 
 
@@ -207,7 +207,7 @@ async def test_it_is_closed_until_it_is_started(kind: Kind) -> None:
 
 
 @every_stream
-async def test_it_tells_that_it_came_up_and_then_wakes_the_instrument_concerned_and_no_other(kind: Kind) -> None:
+async def test_it_reports_that_it_came_up_and_then_wakes_the_instrument_concerned_and_no_other(kind: Kind) -> None:
     """FEATURES 24: it does not deliver what happened before it came up, so one event concerns all instruments."""
     async with kind.following() as (simulator, stream, events):
         await eventually(lambda: events[:1] == [None] or (kind is IB and stream.state is LIVE))
@@ -252,7 +252,7 @@ async def test_after_a_lost_connection_it_comes_back_and_all_is_to_be_verified(k
 
 
 @every_stream
-async def test_a_connection_that_silently_died_is_noticed_and_its_return_is_told(kind: Kind) -> None:
+async def test_a_connection_that_silently_died_is_noticed_and_its_return_is_reported(kind: Kind) -> None:
     """PEERS 13: a connection may look healthy that says nothing any more."""
     mute = kind.mute
     if mute is None:
@@ -371,8 +371,8 @@ async def test_an_event_is_followed_by_a_snapshot_that_has_it(kind: Kind) -> Non
         assert stream.state is CLOSED
 
 
-@tells_fills
-async def test_an_execution_is_told_before_its_event_and_as_the_snapshot_has_it(kind: Kind) -> None:
+@reports_fills
+async def test_an_execution_is_reported_before_its_event_and_as_the_snapshot_has_it(kind: Kind) -> None:
     """What a stream delivers needs no request: the fill, and the row of its order, equal those of a snapshot."""
     heard: list[str | StreamedFill | None] = []
     async with (
@@ -381,10 +381,10 @@ async def test_an_execution_is_told_before_its_event_and_as_the_snapshot_has_it(
     ):
         cursor = (await broker.snapshot(None)).fills_cursor
         stream = broker.stream()
-        teller: object = stream
+        reporter: object = stream
         assert stream is not None
-        assert isinstance(teller, ReportsFills)
-        teller.report_fills_to(heard.append)
+        assert isinstance(reporter, ReportsFills)
+        reporter.report_fills_to(heard.append)
         stream.start(heard.append)
         await eventually(lambda: stream.state is LIVE and kind.ready(simulator))
         calls = broker.calls
@@ -394,11 +394,11 @@ async def test_an_execution_is_told_before_its_event_and_as_the_snapshot_has_it(
         trade(kind, simulator, 1)
         other = kind.symbols[1]  # whatever else is pushed after it
         await eventually(lambda: any(isinstance(one, StreamedFill) and by == other for one, by in pairwise(heard)))
-        told = [one for one in heard if isinstance(one, StreamedFill)]
+        executed = [one for one in heard if isinstance(one, StreamedFill)]
         snapshot = await broker.snapshot(cursor)
-        assert [one.fill for one in told] == list(rows_of(snapshot.fills))
+        assert [one.fill for one in executed] == list(rows_of(snapshot.fills))
         rows = {row.broker_order_id: row for row in rows_of(snapshot.orders)}
-        for one in told:
+        for one in executed:
             assert one.order in (None, rows.get(one.fill.broker_order_id or ""))
         stream.close()
         count = len(heard)
