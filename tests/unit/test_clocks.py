@@ -237,8 +237,8 @@ async def test_a_book_written_by_a_clock_ahead_of_ours_sets_no_clock_of_ours(tmp
         house.broker.clock_off = timedelta()
         now = replace(sent, client_order_id="c2", submitted_at=house.clock())
         assert await house.instrument().record([now])
-        stepped = [event for event in await house.events(f"{FX}/{EURUSD}") if event.type is EventType.CLOCK_STEPPED]
-        assert [round(float(str(event.payload["by_s"]))) for event in stepped] == [-1200]
+        steps = [event for event in await house.events(f"{FX}/{EURUSD}") if event.type is EventType.CLOCK_STEPPED]
+        assert [round(float(str(event.payload["by_s"]))) for event in steps] == [-1200]
         assert abs((await house.events(f"{FX}/{EURUSD}"))[-1].time - house.clock()) < timedelta(seconds=1)
 
 
@@ -279,8 +279,8 @@ async def test_a_successor_on_a_node_with_another_clock_undoes_nothing_that_was_
         fill = house.broker.trade(5)
         assert (await house.instrument().reconcile_now()).status == "SUCCESS"
         fill = house.broker.trade(5)
-        report = FillReport(EURUSD, fill.fill_id, fill.broker_order_id, Side.BUY, dec(5), fill.price, shown(fill.time))
-        await house.instrument().record([report])
+        ours = FillReport(EURUSD, fill.fill_id, fill.broker_order_id, Side.BUY, dec(5), fill.price, shown(fill.time))
+        await house.instrument().record([ours])
         if meanwhile == "positions lag":
             house.broker.hold(15)
         if meanwhile == "the journal restarts":
