@@ -204,11 +204,10 @@ def order_key(broker_order_id: str | None, client_order_id: str | None) -> str:
 
 
 def same_terms(ours: BookOrder, theirs: Order) -> bool:
-    """Whether both sides have the same terms (side, quantity, limit price), whatever was filled. A limit price that the
-    broker does not show is no difference."""
-    return (
-        ours.quantity == theirs.quantity and theirs.limit_price in (None, ours.limit_price) and ours.side is theirs.side
-    )
+    """Whether both sides have the same terms (side, quantity, limit price), whatever was filled. A quantity or a limit
+    price that the broker does not show is no difference."""
+    same_quantity = not theirs.quantity or ours.quantity == theirs.quantity
+    return same_quantity and theirs.limit_price in (None, ours.limit_price) and ours.side is theirs.side
 
 
 def merged(ours: BookOrder, theirs: BookOrder, reported: Decimal | None, average: Decimal | None) -> BookOrder:
@@ -232,7 +231,7 @@ def merged(ours: BookOrder, theirs: BookOrder, reported: Decimal | None, average
     return replace(
         ours,
         broker_order_id=theirs.broker_order_id,
-        quantity=theirs.quantity,
+        quantity=theirs.quantity or ours.quantity,
         status=theirs.status,
         ended_at=theirs.ended_at,
         filled_quantity=filled,

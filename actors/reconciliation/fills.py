@@ -350,7 +350,8 @@ class _Allowed:
         row = linked.get(first.broker_order_id or "")
         row_filled = row.filled_quantity + lowered if row is not None else ZERO
         amended = row.quantity if row is not None else ZERO
-        cap = None if order is None else max(order.quantity, amended, row_filled) or None
+        ordered = ZERO if order is None else max(order.quantity, amended)
+        cap = max(ordered, row_filled) if ordered else None  # of an order for an amount of cash none is known
         reason = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
         whose = order if order is not None else replaced_by(work, first.broker_order_id)
         whose = whose if whose is not None else parent_of_fill(work, first, row)

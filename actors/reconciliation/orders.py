@@ -145,7 +145,7 @@ def _in_step(order: BookOrder, row: Order) -> bool:
         order.status is row.status
         and order.filled_quantity == row.filled_quantity
         and order.broker_order_id == row.broker_order_id
-        and order.quantity == row.quantity
+        and (not row.quantity or order.quantity == row.quantity)
         and (row.limit_price is None or row.limit_price == order.limit_price)
         and order.side is row.side
         and (row.client_order_id is None or order.client_order_id is not None)
@@ -285,7 +285,8 @@ def _older(work: ReconciliationPass, known_at: datetime | None) -> bool:
 
 
 def _amended(order: BookOrder, row: Order) -> bool:
-    return order.quantity != row.quantity or (order.limit_price is not None and not same_terms(order, row))
+    amended = bool(row.quantity) and order.quantity != row.quantity
+    return amended or (order.limit_price is not None and not same_terms(order, row))
 
 
 def _merge(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
@@ -377,7 +378,7 @@ def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> N
         adopted=left,
         inferred=tuple(inferred),
         status=row.status,
-        quantity=row.quantity,
+        quantity=row.quantity or order.quantity,
         limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
         ended_at=order.ended_at if row.status.terminal else None,
         taken_back=ZERO,
@@ -508,7 +509,7 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
     after = replace(
         payloads.with_ids(order, row.broker_order_id, row.client_order_id),
         side=row.side,
-        quantity=row.quantity,
+        quantity=row.quantity or order.quantity,
         limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
         replaced_by=row.replaced_by or order.replaced_by,
         slices=row.slices or order.slices,

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from actors.book.orders import merged
 from actors.book.policy import Correct, Policy
 from actors.events import EventType, Severity
 from brokers.model import OrderAnswer, OrderQuery, OrderStatus, RowProblem, SectionName, Side, Unsupported, section
@@ -353,3 +355,43 @@ def test_a_slice_that_is_too_old_is_no_first_look() -> None:
     desk.look(slice_at(0, [pos(5)]), now=at(10_000))
     assert "STALE_DATA" in {str(event.payload.get("type")) for event in desk.events}
     assert desk.book.baseline is None
+
+
+@pytest.mark.parametrize("correct", list(Correct))
+def test_a_quantity_that_the_broker_does_not_report_is_no_difference(correct: Correct) -> None:
+    """TWS API documentation, ``cashQty``: the rows of an order for an amount of cash have a total quantity of 0. Our
+    side's quantity was overwritten with it, or stayed a break under ``alert``."""
+    desk = Desk(Policy(correct=correct, settle=timedelta(0)))
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", "1.5", S.OPEN, price=None), at_s=1)
+    working = order("B1", 0, 0, S.OPEN, client_id="c1", price=None)
+    assert types(desk.look(slice_at(10, [], [working]))) == []
+    desk.report(fill_report("f1", "1.49", at_s=12, order_id="B1"), at_s=12)
+    filled = order("B1", 0, "1.49", S.FILLED, client_id="c1", price=None, average="1.1")
+    desk.look(slice_at(20, [pos("1.49")], [filled], [fill("f1", "1.49", at_s=12, order_id="B1")]))
+    assert (ours(desk).quantity, ours(desk).filled_quantity) == (dec("1.5"), dec("1.49"))
+
+
+@pytest.mark.parametrize("price", [None, "1.1"])
+def test_a_quantity_that_is_not_reported_delays_nothing_and_no_merge_forgets_ours(price: str | None) -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", "1.5", price=price), at_s=1)
+    desk.look(slice_at(2, [], [order("B1", 0, 0, S.OPEN, client_id="c1", price=price)]))
+    assert ours(desk).status is S.OPEN, "though our side acted a moment ago"
+    both = merged(ours(desk), replace(ours(desk), quantity=dec(0)), None, None)
+    assert both.quantity == dec("1.5")
+
+
+def test_a_fill_of_an_order_without_a_quantity_counts_though_the_orders_row_lags_behind_it() -> None:
+    desk = Desk(Policy(settle=timedelta(0)))
+    desk.look(slice_at(0))
+    cash = order("B1", 0, "0.5", S.PARTIALLY_FILLED, price=None, average="1.1")
+    first = fill("f1", "0.5", at_s=8, order_id="B1")
+    desk.look(slice_at(10, [pos("0.5")], [cash], [first]))
+    second = fill("f2", "0.99", at_s=18, order_id="B1")
+    desk.look(slice_at(20, [pos("1.49")], [cash], [first, second]))
+    assert (desk.quantities(), desk.book.find_order("B1", None).filled_quantity) == ({"net": dec("1.49")}, dec("1.49"))  # type: ignore[union-attr]
+    done = order("B1", 0, "1.49", S.FILLED, price=None, average="1.1")
+    last = desk.look(slice_at(30, [pos("1.49")], [done], [first, second]))
+    assert "MISSED_FILL" not in {d.found.type for d in last.discrepancies}
