@@ -352,6 +352,8 @@ class _Allowed:
         amended = row.quantity if row is not None else ZERO
         ordered = ZERO if order is None else max(order.quantity, amended)
         cap = max(ordered, row_filled) if ordered else None  # of an order for an amount of cash none is known
+        if cap is not None and order is not None and order.filled_quantity > cap:
+            cap = None  # what our side reported has more: the order was enlarged, and nobody has shown us to what
         reason = next((fill.reason for fill, _ in fills if fill.reason is not None), None)
         whose = order if order is not None else replaced_by(work, first.broker_order_id)
         whose = whose if whose is not None else parent_of_fill(work, first, row)

@@ -316,3 +316,23 @@ def test_under_alert_a_close_that_was_missed_stays_open_and_stands_against_tradi
         assert {reason.obstacle for reason in why} & {Obstacle.OPEN_BREAK, Obstacle.CRITICAL_BREAK}
     open_now = {kind for kind, _ in desk.book.breaks}
     assert (T.MISSED_FILL if ours else T.NAKED_POSITION) in open_now
+
+
+def test_a_fill_of_an_order_that_was_enlarged_is_counted_beside_what_our_side_reported_of_it() -> None:
+    """Our side reported a fill of the enlarged order; the broker's answer is from before, with the first fill of it. The
+    order is not known to be that large yet, and its quantity is no bound for what can be filled."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", 2, S.OPEN), at_s=1)
+    desk.report(fill_report("F2", 3, "1.2", at_s=9, order_id="B1"), at_s=9)
+    row = order("B1", 2, 1, S.PARTIALLY_FILLED, client_id="c1")
+    first = fill("F1", 1, "1.1", at_s=5, order_id="B1")
+    desk.look(slice_at(8, [pos(1)], [row], [first]))
+    assert desk.held()[NET][0] == dec(4)
+    filled = order("B1", 11, 4, S.CANCELLED, client_id="c1")
+    for seconds in (20, 30):
+        last = desk.look(slice_at(seconds, [pos(4)], [filled], [first, fill("F2", 3, "1.2", at_s=9, order_id="B1")]))
+    assert desk.held()[NET][0] == dec(4)
+    assert T.POSITION_MISMATCH not in kinds(desk)
+    assert (last.status, desk.book.breaks) == ("SUCCESS", {})
+    desk.restart()
