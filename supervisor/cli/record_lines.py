@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from actors.reconciliation.own_reports import Report
+from brokers.kit.foreign_row import whole_text
 from brokers.model import LegScheme
 from supervisor.client.reports import (
     FillReport,
@@ -154,7 +155,8 @@ class _Twice(ValueError):
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    for key, value in pairs:
+    for foreign, value in pairs:
+        key = str(whole_text(foreign))  # it is quoted in an error
         if key in data:
             raise _Twice(key)
         data[key] = value

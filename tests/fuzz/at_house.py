@@ -172,8 +172,8 @@ def _listed(folder: Path) -> None:
         for stream in journal.streams()[:5]:
             with contextlib.suppress(JournalError):
                 journal.load(stream)
-        for record in journal.records():
-            looks_right(record.event.time)
+        for record in journal.records():  # shown as it is: only a verification says that somebody altered it
+            assert record.event.time.tzinfo is not None
     finally:
         journal.close()
 

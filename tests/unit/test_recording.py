@@ -162,6 +162,8 @@ def test_an_account_with_all_instruments_takes_any_symbol() -> None:
             'line 1: instrument: found "USD_CAD", expected one of the account\'s: GBP_',
         ),
         (ORDER | {"instrument": 7}, "line 1: instrument: found 7, expected text"),
+        ('{"k\\ud800":1,"k\\ud800":2}', "line 1: k\ufffd: found the key twice, expected it once"),
+        (FILL | {"k\ud800": 1}, "line 1: k\ufffd: found an unknown key"),
         ('{"kind":"position","kind":"order"}', "line 1: kind: found the key twice, expected it once"),
         ("[" * 100_000, "line 1: found"),
         ('{"kind":"fill","price":' + "9" * 5000 + "}", "line 1: found invalid JSON"),
