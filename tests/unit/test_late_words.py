@@ -319,8 +319,8 @@ def test_under_alert_a_close_that_was_missed_stays_open_and_stands_against_tradi
 
 
 def test_a_fill_of_an_order_that_was_enlarged_is_counted_beside_what_our_side_reported_of_it() -> None:
-    """Our side reported a fill of the enlarged order; the broker's answer is from before, with the first fill of it. The
-    order is not known to be that large yet, and its quantity is no bound for what can be filled."""
+    """Our side reported a fill of the enlarged order; the broker's answer is from before, with the order's first fill.
+    The order is not known to be that large yet, and its quantity is no bound for what can be filled."""
     desk = Desk()
     desk.look(slice_at(0))
     desk.report(order_report("c1", "B1", 2, S.OPEN), at_s=1)

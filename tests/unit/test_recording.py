@@ -163,7 +163,7 @@ def test_an_account_with_all_instruments_takes_any_symbol() -> None:
         ),
         (ORDER | {"instrument": 7}, "line 1: instrument: found 7, expected text"),
         ('{"k\\ud800":1,"k\\ud800":2}', "line 1: k\ufffd: found the key twice, expected it once"),
-        (FILL | {"k\ud800": 1}, "line 1: k\ufffd: found an unknown key"),
+        (FILL | {"k\ud800": 1}, "line 1: k\\ufffd: found an unknown key"),
         ('{"kind":"position","kind":"order"}', "line 1: kind: found the key twice, expected it once"),
         ("[" * 100_000, "line 1: found"),
         ('{"kind":"fill","price":' + "9" * 5000 + "}", "line 1: found invalid JSON"),
