@@ -295,6 +295,8 @@ class Order:
     ``slices`` are the broker_order_ids of further orders at the broker that are parts of this one: its quantities are
     the sums of all. A ``growing`` order may have parts that are still to be placed or shown: its quantity is at least
     this. ``group`` is the broker's name of a group of orders in which one fill ends the others (IB's OCA group).
+    ``twins`` are the broker_order_ids of other working orders under the same order id of the same client: one order
+    that became several at the broker (IB).
     """
 
     instrument: str
@@ -320,6 +322,7 @@ class Order:
     presumed: bool = False
     growing: bool = False
     group: str | None = None
+    twins: tuple[str, ...] = ()
 
 
 @across_versions

@@ -100,28 +100,40 @@ def _duplicated(work: ReconciliationPass) -> None:
     if not work.slice.conventions.unique_client_ids:
         return
     working: dict[str, list[Order]] = {}
+    twins: dict[str, list[Order]] = {}
     for row in _one_row_each(rows_of(work.slice.orders)):
-        if row.client_order_id is not None and row.parent is None and not row.status.terminal:
+        if row.status.terminal:
+            continue
+        if row.twins:
+            twins.setdefault(min(row.broker_order_id, *row.twins), []).append(row)
+        elif row.client_order_id is not None and row.parent is None:
             working.setdefault(row.client_order_id, []).append(row)
+    for key, rows in twins.items():
+        known = [order for order in (order_of_row(work, row) for row in rows) if order is not None]
+        _duplicate(work, key, rows, sorted(known, key=lambda order: order.adopted_at is not None))
     for client_order_id, rows in working.items():
         orders = [order_of_row(work, row) for row in rows] if len(rows) > 1 else []
         ours = [order for order in orders if order is not None and order.adopted_at is None]
-        if not ours or len(ours) == len(rows):
-            continue
-        work.found(
-            Finding(
-                type=DiscrepancyType.DUPLICATE_ORDER,
-                key=client_order_id,
-                phase=Phase.ORDERS,
-                severity=severity_of(Cause.DUPLICATE_ORDER, Severity.CRITICAL),
-                cause=Cause.DUPLICATE_ORDER,
-                book_value=_ours(ours[0]),
-                broker_value="; ".join(f"{row.broker_order_id}: {_theirs(row)}" for row in rows),
-                correction=None,
-                strategy=ours[0].strategy,
-                linked=tuple(row.broker_order_id for row in rows),
-            )
+        if ours and len(ours) != len(rows):
+            _duplicate(work, client_order_id, rows, ours)
+
+
+def _duplicate(work: ReconciliationPass, key: str, rows: list[Order], ours: list[BookOrder]) -> None:
+    """Report rows that are one order too many; ``ours`` are those of the book, the one that our side reported first."""
+    work.found(
+        Finding(
+            type=DiscrepancyType.DUPLICATE_ORDER,
+            key=key,
+            phase=Phase.ORDERS,
+            severity=severity_of(Cause.DUPLICATE_ORDER, Severity.CRITICAL),
+            cause=Cause.DUPLICATE_ORDER,
+            book_value=_ours(ours[0]) if ours else None,
+            broker_value="; ".join(f"{row.broker_order_id}: {_theirs(row)}" for row in rows),
+            correction=None,
+            strategy=next((order.strategy for order in ours if order.strategy is not None), None),
+            linked=tuple(row.broker_order_id for row in rows),
         )
+    )
 
 
 def _one_row_each(rows: tuple[Order, ...]) -> Iterable[Order]:

@@ -139,7 +139,22 @@ def orders(
         except BadRow as error:
             rows.pop(key, None)
             problems.append(_problem(SectionName.ORDERS, name, key, str(error)))
+    for keys in _twins(working):
+        alive = [key for key in keys if key in rows and not rows[key].status.terminal]
+        for key in alive if len(alive) > 1 else ():
+            rows[key] = replace(rows[key], twins=tuple(other for other in alive if other != key))
     return section(rows.values(), problems)
+
+
+def _twins(working: Read[WorkingOrder]) -> list[list[str]]:
+    """The permIds that share an order id of one client. TWS API documentation, ``orderId``: it identifies one order of
+    a client. An order that was changed while TWS had lost IB has been seen to work twice (NautilusTrader, issue
+    4564)."""
+    by_ids: dict[tuple[int, int], list[str]] = {}
+    for one in working.facts:
+        if one.terms.order_id:
+            by_ids.setdefault((one.terms.client_id, one.terms.order_id), []).append(str(one.terms.perm_id))
+    return [keys for keys in by_ids.values() if len(keys) > 1]
 
 
 def _parent(order: WorkingOrder, key: str, names: Names) -> str | None:

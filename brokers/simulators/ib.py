@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -148,6 +149,17 @@ class IbSimulator:
             order.oca_group = str(parent.perm_id)
             self._send_order(order)
             return str(order.perm_id)
+
+    def double(self, order_id: str) -> str:
+        """Double a resting order, as a change of it sent while TWS had lost IB has done: a new permId works under its
+        client's order id, and the old one works on. Returns the new permId."""
+        with self._lock:
+            old = self._books.resting(order_id)
+            new = replace(old, perm_id=self._books.next_perm_id)
+            self._books.next_perm_id += 1
+            self._books.orders[new.perm_id] = new
+            self._send_order(new)
+            return str(new.perm_id)
 
     def set_terms(
         self, order_id: str, *, tif: str = "DAY", good_till: str = "", oca_group: str = "", outside_hours: bool = False

@@ -222,6 +222,36 @@ def test_a_market_order_has_no_limit_price_and_an_order_without_status_cannot_be
 
 
 @pytest.mark.parametrize(
+    ("other", "twins"),
+    [
+        ({"perm_id": 901}, {"900": ("901",), "901": ("900",)}),
+        ({"perm_id": 901, "order_id": 4}, {}),
+        ({"perm_id": 901, "client_id": 6}, {}),
+        ({"perm_id": 901, "status": "Cancelled"}, {}),
+        ({"perm_id": 0}, {}),
+    ],
+    ids=["one id of one client", "another id", "another client", "one of them over", "no permId yet"],
+)
+def test_orders_of_one_client_under_one_order_id_are_twins(
+    other: dict[str, object], twins: dict[str, tuple[str, ...]]
+) -> None:
+    assert _twins_of(order_row(), order_row(**other)) == twins
+
+
+def test_orders_placed_by_hand_have_no_order_id_to_share() -> None:
+    assert _twins_of(order_row(order_id=0, client_id=0), order_row(order_id=0, client_id=0, perm_id=901)) == {}
+
+
+def _twins_of(*told: OrderRow) -> dict[str, tuple[str, ...]]:
+    lines = [heard(line) for row in told for line in (ib_wire.open_order(row, 178), ib_wire.order_status(row))]
+    read = rows.working_orders(lines, SCOPE)
+    names = Names()
+    names.learn(decode.contracts(read))
+    section = decode.orders(read, Read(), {}, names, {})
+    return {order.broker_order_id: order.twins for order in rows_of(section) if order.twins}
+
+
+@pytest.mark.parametrize(
     ("kind", "limit", "aux", "expected"),
     [
         ("STP", "0", "95.5", ("STOP", D("95.5"))),

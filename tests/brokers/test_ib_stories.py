@@ -121,6 +121,28 @@ async def test_a_currency_that_is_converted_is_cash_and_moves_no_position() -> N
         assert not desk.books["GBP.USD"].legs
 
 
+# -- one order that became two -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ref", ["stop1", ""], ids=["with an orderRef", "without one"])
+async def test_an_order_that_works_twice_at_ib_is_a_duplicate_though_it_is_attached_to_another(ref: str) -> None:
+    """NautilusTrader, issue 4564: an order changed while TWS had lost IB went on working under its permId, and worked
+    under a new one as well, both with one order id of their client. One was cancelled, and the other one, a protective
+    stop, filled hours later and turned the position around."""
+    async with a_desk(orders_by=17) as desk:
+        entry = desk.tws.place_limit("AAPL", Side.BUY, D(4), D(20), "c1")
+        stop = desk.tws.attach(entry, Side.SELL, D(4), D(18), ref)
+        desk.tws.fill_order(entry)
+        await desk.look("AAPL")
+        twin = desk.tws.double(stop)
+        found = await desk.look("AAPL")
+        (duplicate,) = {d.found.id: d for d in found if d.found.type is DiscrepancyType.DUPLICATE_ORDER}.values()
+        assert (duplicate.found.severity, set(duplicate.found.linked)) == (Severity.CRITICAL, {stop, twin})
+        desk.tws.end_order(twin)
+        await desk.look("AAPL")
+        assert desk.books["AAPL"].breaks == {}
+
+
 # -- combinations ------------------------------------------------------------------------------------------------
 
 
