@@ -6,17 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import ray
+from ray._private import auto_init_hook
+from ray.exceptions import RaySystemError
 
+from actors.runtime import ray_backend
 from actors.runtime.ports import ActorUnavailable
-from actors.runtime.ray_environment import prepare
-
-prepare(None)
-
-import ray  # noqa: E402 - what prepare sets must be set before Ray is imported
-from ray._private import auto_init_hook  # noqa: E402 - as above
-from ray.exceptions import RaySystemError  # noqa: E402 - as above
-
-from actors.runtime import ray_backend  # noqa: E402 - as above
 
 
 @pytest.fixture
@@ -25,7 +20,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     monkeypatch.setattr(auto_init_hook, "enable_auto_connect", True)
     monkeypatch.setattr(ray, "init", lambda *_, **__: found.append("ray.init"))
-    assert not ray.is_initialized()
+    ray_backend.leave()  # whatever ran before in this process
     return found
 
 
