@@ -86,12 +86,12 @@ def settled(status: Mapping[str, Any]) -> bool:
 
 _GROUPS = {"audit": "journal", "account": "accounts", "instrument": "instruments", "sink": "sinks", "alerts": "alerts"}
 """Kinds of actors in the order in which they start: an account's instruments follow their account."""
-_ESTIMATED_FROM = 3
-"""With fewer actors up, how long one takes is not known yet."""
+_ESTIMATED_FROM, _ESTIMATED_SHARE = 5, 1 / 20
+"""With fewer actors up, or a smaller share of them, how long one takes is not known yet: the first take longest."""
 
 
 def coming_up(status: Mapping[str, Any]) -> str:
-    """``208 of 5,004 actors up: accounts 2 of 3, instruments 205 of 5,000, about 50 s left``: what is not up yet, in
+    """``503 of 5,004 actors up: accounts 2 of 3, instruments 500 of 5,000, about 40 s left``: what is not up yet, in
     the order in which it starts, and how long it takes if it goes on as it went since the supervisor began."""
     up, of = actors_up(status)
     groups = {kind: [0, 0] for kind in _GROUPS}
@@ -100,7 +100,7 @@ def coming_up(status: Mapping[str, Any]) -> str:
         counts[0] += actor["state"] == "UP"
         counts[1] += 1
     parts = [f"{_GROUPS[kind]} {done:,} of {all_:,}" for kind, (done, all_) in groups.items() if done < all_]
-    if _ESTIMATED_FROM <= up < of:
+    if max(_ESTIMATED_FROM, _ESTIMATED_SHARE * of) <= up < of:
         left_s = status["duration_ms"] / 1000 * (of - up) / up
         parts.append(f"about {duration(max(1, left_s))} left")
     return f"{up:,} of {of:,} actors up" + (f": {', '.join(parts)}" if parts else "")
