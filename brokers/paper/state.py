@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
 from brokers.clocks import broker_time
+from brokers.kit.exact_number import is_sane
+from brokers.kit.foreign_row import OUR_TIME
 from brokers.model import NET, Fill, Order, OrderStatus, Side
 from brokers.paper.prices import ZERO, Quote
 
@@ -168,4 +171,16 @@ class State:
         numbers = [fill.number for fill in self.fills]
         if numbers != list(range(self.last_fill - len(numbers) + 1, self.last_fill + 1)):
             return f"its fills are not those up to the last one, {self.last_fill}"
+        for name, value in self._values():
+            if isinstance(value, Decimal) and value and not is_sane(value):
+                return f"its {name} {value} cannot be calculated with"
+            if isinstance(value, datetime) and (value.tzinfo is None or value.year not in OUR_TIME):
+                return f"its {name} {value} is no time at which anybody trades"
         return None
+
+    def _values(self) -> Iterator[tuple[str, object]]:
+        yield "clock", self.clock
+        named = (one for _, one in (*self.holdings, *self.quotes))
+        for row in (*self.working, *self.ended, *self.fills, *named):
+            for field in fields(row):
+                yield field.name, getattr(row, field.name)
