@@ -180,7 +180,9 @@ class State:
 
     def _values(self) -> Iterator[tuple[str, object]]:
         yield "clock", self.clock
-        named = (one for _, one in (*self.holdings, *self.quotes))
-        for row in (*self.working, *self.ended, *self.fills, *named):
+        holdings, quotes = (one for _, one in self.holdings), (one for _, one in self.quotes)
+        rows: tuple[VenueOrder | VenueFill | Holding | Quote, ...]
+        rows = (*self.working, *self.ended, *self.fills, *holdings, *quotes)
+        for row in rows:
             for field in fields(row):
                 yield field.name, getattr(row, field.name)
