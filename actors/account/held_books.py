@@ -9,6 +9,7 @@ row. A leg that only our side has reported was never a row of the broker's, so i
 from __future__ import annotations
 
 from actors.account.snapshot_cache import SnapshotCache
+from actors.book.legs import HOLDINGS
 from actors.messages import SliceRequest
 from brokers.errors import with_remedy
 from brokers.model import Complete, Cursor, Snapshot
@@ -80,7 +81,13 @@ class Books:
             if contract is not None and contract.has_expired(snapshot.as_of):
                 return ()
         unread = snapshot.unread_legs
-        return tuple(sorted(f"{name} {leg}" for name, book in held.items() for leg in book.legs if leg not in unread))
+        books = {name: book for name, book in held.items() if not _is_sold(book)}
+        return tuple(sorted(f"{name} {leg}" for name, book in books.items() for leg in book.legs if leg not in unread))
+
+
+def _is_sold(book: Remembered) -> bool:
+    """Whether all of a book was sold out of the holdings: such legs are gone together when the sale has settled."""
+    return HOLDINGS in book.legs and not sum(quantity for quantity, _ in book.legs.values())
 
 
 def not_believed(gone: tuple[str, ...], *, contradicted: bool) -> str:

@@ -7,19 +7,28 @@ order goes to NSE by itself. Under two names the first one would be held for eve
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from brokers.kite import joined
+from actors.account.snapshot_cache import SnapshotCache
+from actors.book.book import Book
+from actors.book.discrepancies import Cause, Discrepancy
+from actors.book.policy import Policy
+from actors.events import Severity
+from actors.messages import SliceRequest
+from actors.reconciliation.decide import reconcile
+from brokers.kite import KiteBroker, joined
 from brokers.kite.decode import holdings, orders, positions, trades
 from brokers.kite.portfolio import Names, portfolio
-from brokers.model import OrderStatus, Position, Side, rows_of
+from brokers.model import OrderStatus, Position, Side, Slice, rows_of
+from brokers.registry import CONVENTIONS
 from brokers.simulators.kite import KiteSimulator
 from tests.brokers import kite_rows as rows
 from tests.brokers.at_kite import KEY, TOKEN, USER, broker, midnight, query
-from tests.brokers.reading import held
+from tests.brokers.reading import Time, held
 
 D = Decimal
 INFY, INFY_BSE = "NSE:INFY", "BSE:INFY"
@@ -131,3 +140,69 @@ def test_trades_of_one_number_on_two_exchanges_are_two_fills() -> None:
     assert [
         row.order.instrument for row in joined.orders(orders([rows.order(exchange="BSE")]), Names([INFY])).rows.values()
     ] == [INFY]
+
+
+# -- from the purchase to the morning after the sale ---------------------------------------------------------------
+
+AT_NOON = datetime(2025, 11, 20, 6, 30, tzinfo=UTC)
+"""IST, on a Thursday."""
+
+
+class Days:
+    """One book of a Kite account, brought in step with one snapshot at a time, over several days."""
+
+    def __init__(self, sim: KiteSimulator, adapter: KiteBroker, clock: Time) -> None:
+        self.sim, self.adapter, self.clock = sim, adapter, clock
+        self.book = Book("acc", INFY)
+        self._cache = SnapshotCache("acc", "1")
+        self._cursor: int | None = None
+        self.pass_by(AT_NOON - clock.now)
+
+    def pass_by(self, time: timedelta) -> None:
+        self.clock.now += time
+        self.sim.set_clock((self.clock.now - datetime.now(UTC)).total_seconds())
+
+    def night(self) -> None:
+        self.pass_by(timedelta(days=1))
+        self.sim.end_day()
+
+    async def look(self, times: int = 3) -> list[Discrepancy]:
+        found: list[Discrepancy] = []
+        policy = Policy(settle=timedelta(0), confirm_gap=timedelta(0), conventions=CONVENTIONS["kite"])
+        for _ in range(times):
+            snapshot = await self.adapter.snapshot(self._cursor, whole=True)
+            self._cache.take(snapshot, self._cursor)
+            self._cursor = snapshot.fills_cursor or self._cursor
+            slice_ = self._cache.slice(SliceRequest(INFY, snapshot.requested_at, self.book.cursor))
+            assert isinstance(slice_, Slice)
+            decision = reconcile(self.book, slice_, policy, snapshot.requested_at)
+            if decision.lookups:
+                slice_ = slice_.with_answers(await self.adapter.find_orders(decision.lookups))
+                decision = reconcile(self.book, slice_, policy, snapshot.requested_at)
+            for event in decision.events:
+                self.book.apply(event)
+            found += decision.discrepancies
+            self.pass_by(timedelta(seconds=20))
+        return found
+
+
+@pytest.mark.parametrize("include", [True, False], ids=["holdings taken up", "not taken up"])
+@pytest.mark.parametrize("exchange", ["NSE", "BSE"])
+async def test_shares_that_were_bought_and_delivered_and_sold_leave_a_flat_book_and_no_alarm(
+    sim: KiteSimulator, exchange: str, include: bool
+) -> None:
+    clock = Time()
+    async with broker(sim, clock=clock, instruments=(INFY,), include_holdings=include) as adapter:
+        days = Days(sim, adapter, clock)
+        sim.trade(INFY, BUY, D(10), product="CNC")
+        await days.look()
+        days.night()
+        await days.look()
+        assert {name: leg.quantity for name, leg in days.book.legs.items()} == {"holdings": D(10)}
+        sim.trade(f"{exchange}:INFY", SELL, D(10), product="CNC")
+        await days.look()
+        assert sum(leg.quantity for leg in days.book.legs.values()) == 0
+        days.night()
+        found = await days.look()
+        assert {(d.found.cause, d.found.severity) for d in found} == {(Cause.SETTLEMENT, Severity.INFO)}
+        assert (days.book.legs, days.book.breaks) == ({}, {})

@@ -10,13 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.book.discrepancies import Cause
+from actors.account.held_books import Books
+from actors.account.snapshot_cache import SnapshotCache
+from actors.book.discrepancies import Cause, DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Severity
+from actors.messages import SliceRequest
 from actors.reconciliation.moves import moves_of
 from actors.reconciliation.reconciliation_pass import Decision, Status
 from brokers.clocks import broker_time
-from brokers.model import Conventions, LegScheme, Position, Slice
+from brokers.model import Complete, Conventions, LegScheme, Position, Slice, Snapshot
+from brokers.port import Remembered
 from tests.unit.builders import INSTRUMENT, Desk, at, dec, fill, fill_report, order, pos, slice_at
 
 PRODUCTS = Conventions(LegScheme.NET, products=True)
@@ -80,6 +84,65 @@ def test_a_sale_out_of_the_holdings_settles_with_them_in_the_morning() -> None:
     decision = it.look(slice_at(10, [pos(35, 100, "holdings")]))
     assert it.quantities() == {"holdings": dec(35)}
     assert [d.found.cause for d in decision.discrepancies] == [Cause.SETTLEMENT]
+
+
+@pytest.mark.parametrize("taken_up", [True, False], ids=["holdings taken up", "not taken up"])
+def test_a_sale_of_all_that_is_in_the_holdings_leaves_nothing_in_the_morning_and_no_alarm(taken_up: bool) -> None:
+    """Zerodha: shares that are sold stay in the holdings until the night, beside a negative row of CNC. In the morning
+    neither is shown. Both were CRITICAL ghosts; of holdings that are not taken up, shares that nobody had stayed."""
+    it = desk(pos(10, 100, "holdings"), pos(-10, 120, "CNC"))
+    shown = [slice_at(s, []) if taken_up else holding_at(s, [], []) for s in (10, 20)]
+    first, second = it.look(shown[0]), it.look(shown[1])
+    found = [(d.found.type, d.found.cause, d.found.severity) for one in (first, second) for d in one.discrepancies]
+    assert set(found) == {(DiscrepancyType.POSITION_MISMATCH, Cause.SETTLEMENT, Severity.INFO)}
+    assert [d.resolved for one in (first, second) for d in one.discrepancies] == [False, True]
+    assert it.quantities() == {}
+    assert it.look(holding_at(30, [], []) if not taken_up else slice_at(30, [])).status is Status.SUCCESS
+
+
+def test_a_sale_settles_out_of_what_the_book_has_though_the_account_holds_more_of_its_own() -> None:
+    it = desk(pos(10, 100, "holdings"), pos(-10, 120, "CNC"))
+    for seconds in (10, 20):
+        it.look(holding_at(seconds, [], [pos(500, 80, "holdings")]))
+    assert (it.quantities(), it.look(holding_at(30, [], [pos(500, 80, "holdings")])).status) == ({}, Status.SUCCESS)
+
+
+def test_a_sale_that_is_shown_again_has_not_settled() -> None:
+    held = [pos(10, 100, "holdings"), pos(-10, 120, "CNC")]
+    it = desk(*held)
+    it.look(slice_at(10, []))
+    assert it.look(slice_at(11, held)).status is Status.SUCCESS
+    it.look(slice_at(20, []))
+    assert it.quantities() == {"holdings": dec(10), "CNC": dec(-10)}
+
+
+def test_a_sale_beside_another_leg_that_is_gone_is_no_settlement() -> None:
+    """Two looks at the same answer made different events of it: the move first, then a ghost of what was left."""
+    it = desk(pos(3, 100, "holdings"), pos(-1, 120, "CNC"), pos(-1, 120, "MIS"))
+    decision = it.look(slice_at(10, [pos(1, 100, "NRML")]))
+    assert it.quantities() == {"holdings": dec(2), "CNC": dec(-1), "MIS": dec(-1), "NRML": dec(1)}
+    settled = [d for d in decision.discrepancies if d.found.cause is Cause.SETTLEMENT]
+    assert len(settled) == 1
+    for seconds in (11, 12):
+        it.look(slice_at(seconds, [pos(1, 100, "NRML")]))
+    assert it.quantities() == {"NRML": dec(1)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "unread"),
+    [
+        ([pos(10, 100, "holdings"), pos(-12, 120, "CNC")], WHY),
+        ([pos(10, 100, "holdings"), pos(-10, 120, "CNC")], {"holdings": "not read", "CNC": "not read"}),
+        ([pos(10, 100, "holdings"), pos(-10, 120, "MIS")], WHY),
+    ],
+    ids=["more sold than held", "nothing known of either", "not sold for delivery"],
+)
+def test_nothing_settles_out_of_the_holdings_that_cannot_have(rows: list[Position], unread: dict[str, str]) -> None:
+    it = desk(*rows)
+    for seconds in (10, 20):
+        decision = it.look(replace(slice_at(seconds, []), unread_legs=unread))
+        assert Cause.SETTLEMENT not in {d.found.cause for d in decision.discrepancies}
+    assert it.quantities()["holdings"] == 10
 
 
 def test_a_purchase_goes_into_holdings_that_are_not_taken_up_and_what_was_there_before_is_no_difference() -> None:
@@ -220,3 +283,24 @@ def test_what_is_recovered_leaves_no_move_for_a_second_look_at_the_same_answer()
     it = desk(pos(2, 12, "NRML"), pos(-2, 15, "MIS"))
     it.look(slice_at(10, [pos(2, 10, "CNC")]))
     assert it.quantities() == {"CNC": dec(2), "NRML": dec(2), "MIS": dec(-2)}
+
+
+@pytest.mark.parametrize(
+    ("legs", "gone"),
+    [
+        ({"holdings": 10, "CNC": -10}, ()),
+        ({"holdings": 10, "CNC": -4}, ("NSE:INFY CNC", "NSE:INFY holdings")),
+        ({"MIS": 10, "CNC": -10}, ("NSE:INFY CNC", "NSE:INFY MIS")),
+    ],
+    ids=["all sold", "some sold", "two that close each other"],
+)
+def test_an_account_that_sold_all_it_had_is_believed_in_the_morning(
+    legs: dict[str, int], gone: tuple[str, ...]
+) -> None:
+    """Kite has no other word on what is held: a person had to record 0 for each leg, after every such sale."""
+    books, cache = Books(), SnapshotCache("eq", "1")
+    held = Remembered({name: (dec(quantity), dec(100)) for name, quantity in legs.items()})
+    books.hear(SliceRequest("NSE:INFY", at(0), 1, held=held))
+    snapshot = Snapshot(at(10), broker_time(at(10)), Complete(), Complete(), Complete(), 1)
+    cache.take(snapshot, 1)
+    assert books.all_gone(snapshot, cache) == gone
