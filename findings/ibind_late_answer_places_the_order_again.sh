@@ -61,7 +61,7 @@ gateway = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
 gateway.daemon_threads = True
 threading.Thread(target=gateway.serve_forever, daemon=True).start()
 
-client = IbkrClient(account_id="DU1", url=f"http://127.0.0.1:{gateway.server_port}/v1/api/", timeout=2)
+client = IbkrClient(account_id="DU1", url=f"http://127.0.0.1:{gateway.server_port}/v1/api/", timeout=4)
 order = OrderRequest(conid=265598, side="BUY", quantity=100, order_type="MKT", acct_id="DU1")
 returned = client.place_order(order, answers={}).data
 print("returned:", returned)
