@@ -145,14 +145,23 @@ class BookKeeper:
         if by:
             what = "the clock was set by" if jump else "the clock was set, or differs from its book's, by"
             logger.warning("{}: {} {:+.3f} s", self._name, what, by.total_seconds())
-            at = self._runtime.now() + jump
+            stepped = (clock_stepped(book, by, self._runtime.now() + jump),)
             self._broker.forget()
-            await self.write(book, (clock_stepped(book, by, at),))
-            self._runtime.clock.follow(jump)
-            self._broker.believed_from = at
-            self.stepped += 1
+            await self._write(book, stepped)
+            # Nothing is awaited from the book's new times to the clock's: whoever waits here may give up.
+            self._follow(jump)
+            self._timed = book
+            await self._checkpoint_if_due(book, stepped)
+        elif jump:  # the book has the new times already: it was journaled, and nobody heard that
+            self._broker.forget()
+            self._follow(jump)
         self._timed = book
         return book
+
+    def _follow(self, jump: timedelta) -> None:
+        self._runtime.clock.follow(jump)
+        self._broker.believed_from = self._runtime.now()
+        self.stepped += 1
 
     def _step_since(self, book: Book, jump: timedelta) -> timedelta:
         """By how much the clock has jumped since the newest time in a book: while this actor lived (``jump``, the only
@@ -167,6 +176,8 @@ class BookKeeper:
             wrong_by = self._wrong_by if book is self.book else None
             if wrong_by is not None and abs(wrong_by + jump) > STEP:
                 return min(behind, wrong_by + jump)
+            if wrong_by is not None and jump:
+                return min(behind, timedelta()) if behind < -STEP else timedelta()
             if behind < -STEP:
                 return min(behind, jump)
             if not jump:
@@ -193,8 +204,12 @@ class BookKeeper:
         A stream that another writer continued is loaded again before anything else. So is one to which our own events
         were written although no answer came: its version shows it.
         """
-        if not events:
-            return
+        if events:
+            await self._write(book, events)
+            await self._checkpoint_if_due(book, events)
+
+    async def _write(self, book: Book, events: tuple[Event, ...]) -> None:
+        """Journal, then apply: once it is durable nothing is awaited."""
         try:
             await self._append(book, events)
         except Fenced as fenced:
@@ -207,6 +222,8 @@ class BookKeeper:
         self._checkpointed_at = self._checkpointed_at or events[0].time
         if book.reconciled_at is None:
             self._named_at = None  # the clock was set
+
+    async def _checkpoint_if_due(self, book: Book, events: tuple[Event, ...]) -> None:
         if book.version - self._checkpointed >= CHECKPOINT_EVERY or self._checkpoint_is_old(events[-1].time):
             await self._checkpoint(book)
 

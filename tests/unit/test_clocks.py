@@ -17,8 +17,10 @@ from actors.book.discrepancies import Correction, DiscrepancyType
 from actors.book.payloads import position_to
 from actors.book.policy import Policy
 from actors.events import Event, EventType, Severity, from_iso
+from actors.instrument import book_keeper
 from actors.instrument.actor import Instrument
 from actors.instrument.book_keeper import clock_stepped
+from actors.journal import client
 from actors.messages import Ago, NoSlice, SliceRequest
 from actors.names import AUDIT
 from actors.reconciliation.own_reports import FillReport, OrderReport
@@ -240,6 +242,58 @@ async def test_a_book_written_by_a_clock_ahead_of_ours_sets_no_clock_of_ours(tmp
         steps = [event for event in await house.events(f"{FX}/{EURUSD}") if event.type is EventType.CLOCK_STEPPED]
         assert [round(float(str(event.payload["by_s"]))) for event in steps] == [-1200]
         assert abs((await house.events(f"{FX}/{EURUSD}"))[-1].time - house.clock()) < timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("and_back", [False, True], ids=["stays", "and back"])
+@pytest.mark.parametrize("lost", ["the answer", "the checkpoint that follows"])
+@pytest.mark.parametrize("by_s", [-30, 30, -4000, 4000])
+def test_a_step_that_is_durable_is_taken_once_though_its_writer_does_not_come_to_the_end(
+    tmp_path: Path, by_s: float, lost: str, and_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is followed as the book is: else all its times are moved again, or the clock's return is none."""
+
+    @virtual_time
+    async def story() -> None:
+        async with a_house(tmp_path) as house:
+            await in_step(house)
+            keeper = house.instrument().keeper
+            if lost == "the checkpoint that follows":
+                monkeypatch.setattr(book_keeper, "CHECKPOINT_EVERY", 1)
+            append, wait = client.append, asyncio.Event()
+
+            async def no_answer(runtime: Any, stream: str, version: int, events: tuple[Event, ...]) -> Any:
+                answer = await append(runtime, stream, version, events)
+                if stream != FX and not wait.is_set():
+                    kind = EventType.CLOCK_STEPPED if lost == "the answer" else EventType.CHECKPOINT
+                    if events[0].type is kind:
+                        await wait.wait()
+                return answer
+
+            monkeypatch.setattr(client, "append", no_answer)
+            set_clock(house, by_s)
+            house.broker.clock_off = timedelta()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await house.instrument().reconcile_now()
+            wait.set()
+            if and_back:
+                set_clock(house, -by_s)
+                house.broker.clock_off = timedelta()
+            await passes(1)
+            house.broker.hold(-7)
+            for _ in range(3):
+                report = await house.instrument().reconcile_now()
+                await passes(3)
+            assert (report.status, quantities(report)) == ("SUCCESS", {"net": "-7"})
+            events = await house.events(f"{FX}/{EURUSD}")
+            steps = [round(float(str(one.payload["by_s"]))) for one in events if one.type is EventType.CLOCK_STEPPED]
+            assert steps == ([by_s, -by_s] if and_back else [by_s])
+            assert keeper.book is not None
+            newest = keeper.book.newest_own_time()
+            assert newest is not None
+            assert newest < house.clock() + timedelta(seconds=1)
+
+    story()
 
 
 @virtual_time
