@@ -3,7 +3,7 @@
     python -m tests.benchmarks.cells [INSTRUMENTS [INTERVAL_S [PER_ACTOR ...]]]
 
 For 100 instruments of three simulated accounts at 2 s, first with ``instruments_per_actor: 1`` and then with 500,
-unless told otherwise: the time until all are up and verified; the private memory of the processes that carry
+unless said otherwise: the time until all are up and verified; the private memory of the processes that carry
 instruments, and of all our actors; the cores that both keep busy while everything is in step; and the share of the
 cycles due in that time which ran. The simulated brokers run in this process and do not count.
 """

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.cluster [INSTRUMENTS]
 
-Prints, for 50 instruments of one simulated account unless told otherwise: the time until as many empty actors have
+Prints, for 50 instruments of one simulated account unless said otherwise: the time until as many empty actors have
 answered their first call, the time until the supervisor and every instrument are up and verified, the ratio (target: at
 most 1.3), the private memory of both kinds of actor (target: at most 10 MB apart), and the fetches and broker requests
 of one interval.

@@ -34,7 +34,7 @@ def held(number: int, of: int, **changed: Any) -> dict[str, Any]:
 
 
 def best_ms(work: Callable[[int], object], times: int) -> float:
-    """The shortest of some runs, in milliseconds; each is told its number."""
+    """The shortest of some runs, in milliseconds; each gets its number."""
     took = []
     for number in range(times):
         began_s = time.perf_counter()

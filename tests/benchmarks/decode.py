@@ -272,8 +272,8 @@ def mt5_replies() -> Case:
         }
         for n in range(ROWS)
     ]
-    told = {"status": "SUCCESS", "connected": True}
-    bodies = [json.dumps(told | {key: rows}).encode() for key, rows in (("positions", positions), ("orders", orders))]
+    status = {"status": "SUCCESS", "connected": True}
+    bodies = [json.dumps(status | {key: rows}).encode() for key, rows in (("positions", positions), ("orders", orders))]
 
     def decode() -> None:
         held, listed = (mt5.parse(body) for body in bodies)

@@ -168,8 +168,8 @@ def figures(
         of = f"{length:,} rows, {contracts:,} contracts, {len(DeltaTable(uri).file_uris()):,} files"
         module = [sys.executable, "-m", "tests.benchmarks.delta_book", "--cold", uri, str(contracts)]
         for _ in range(1 if quick else 3):
-            told = subprocess.run(module, capture_output=True, text=True, check=True).stdout
-        cold_ms, worked_ms, peak_mb = map(float, told.split())
+            output = subprocess.run(module, capture_output=True, text=True, check=True).stdout
+        cold_ms, worked_ms, peak_mb = map(float, output.split())
         yield Figure(f"a book of {of}, cold", cold_ms, "ms")
         yield Figure("the same, of processors", worked_ms, "ms")
         yield Figure("the same, memory of the process at its peak", peak_mb, "MB")

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.handle [ROUNDS]
 
-Prints medians over ROUNDS rounds (400 unless told otherwise), in which each question is asked once, so that whatever
+Prints medians over ROUNDS rounds (400 unless said otherwise), in which each question is asked once, so that whatever
 else the machine does meets all of them alike: ``trading_allowed()`` and ``book()`` (target: at most 1.5 x a bare call),
 a cached permission, a durable ``record_fill`` (target: at most 3 bare calls and one commit, which is measured beside it
 in a bare loop on the same disk), and ``status()`` of a hundred instruments (target: under 50 ms).
@@ -55,7 +55,7 @@ class Bare:
 
 
 class Fleet(Supervisor):
-    """The supervisor with a hundred instruments whose reports it was told, and nothing that runs."""
+    """The supervisor with a hundred instruments whose reports it has, and nothing that runs."""
 
     async def _run(self) -> None:
         """Start nobody."""

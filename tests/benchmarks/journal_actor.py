@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.journal_actor [WRITERS]
 
-Each of a hundred writers, unless told otherwise, offers ten events, waits for its answer and offers the next ten; both
+Each of a hundred writers, unless said otherwise, offers ten events, waits for its answer and offers the next ten; both
 actors get the very same calls, in turns, in one run. Prints the calls a second of both and their ratio (target: at
 least 0.5), that every acknowledged event is on disk, and how long one append takes at 500 events a second (target: 99
 of 100 within 50 ms).

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.latency [EVENTS]
 
 One OANDA simulator in this process, twenty instruments, each fill made once the one before is in the journal. Prints
-p50 and p99 over 500 fills unless told otherwise (targets: 25 ms and 150 ms) beside three calls of a bare Ray actor.
+p50 and p99 over 500 fills unless said otherwise (targets: 25 ms and 150 ms) beside three calls of a bare Ray actor.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ def change(figure: Figure, before: Mapping[str, float]) -> str:
 
 def row(figure: Figure, before: Mapping[str, float]) -> str:
     """One line of a terminal."""
-    told = change(figure, before)
-    return figure.line() + (f"  [{told}]" if told else "")
+    changed = change(figure, before)
+    return figure.line() + (f"  [{changed}]" if changed else "")
 
 
 def markdown(results: Results, before: Mapping[str, float], version: str | None) -> str:
@@ -126,8 +126,8 @@ def markdown(results: Results, before: Mapping[str, float], version: str | None)
 def _line(figure: Figure, before: Mapping[str, float]) -> str:
     floor = "" if figure.floor is None else f"{shown(figure.floor)} {figure.unit} ({figure.beside or 'floor'})"
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f} x"
-    told = (figure.name, f"{shown(figure.value)} {figure.unit}", floor, ratio, figure.target, change(figure, before))
-    return f"| {' | '.join(told)} |"
+    cells = (figure.name, f"{shown(figure.value)} {figure.unit}", floor, ratio, figure.target, change(figure, before))
+    return f"| {' | '.join(cells)} |"
 
 
 def curves_of(figures: Iterable[Figure]) -> dict[str, list[Figure]]:

@@ -85,7 +85,7 @@ class _Desk:
             self._next += 1
             self._revision += 1
         elif self._fills:
-            self._revision += 1  # they are dealt with, and told no more
+            self._revision += 1  # they are dealt with, and reported no more
         self._fills = fills
         rows = (Position(self._name, "net", self._held, Decimal("191.2")),) if self._held else ()
         return Slice(

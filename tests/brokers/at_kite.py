@@ -1,4 +1,4 @@
-"""The Kite adapter at a simulated broker, or at any other URL, and lies of that broker that no other tells."""
+"""The Kite adapter at a simulated broker, or at any other URL, and lies of that broker that no other has."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def query(broker_order_id: str | None = None, client_order_id: str | None = None
     return OrderQuery(INFY, broker_order_id, client_order_id)
 
 
-def told_by(sim: KiteSimulator, path: str) -> dict[str, Any]:
+def answer_of(sim: KiteSimulator, path: str) -> dict[str, Any]:
     """What it answers to a plain request now."""
     answer = requests.get(f"{sim.start()}{path}", headers={"Authorization": f"token {KEY}:{TOKEN}"}, timeout=5)
     answer.raise_for_status()

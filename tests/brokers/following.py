@@ -18,7 +18,7 @@ StreamT = TypeVar("StreamT", bound=Stream)
 
 @contextmanager
 def listening(stream: StreamT) -> Iterator[tuple[StreamT, Events]]:
-    """The stream, started, and what it tells; closed twice at the end."""
+    """The stream, started, and what it reports; closed twice at the end."""
     events: Events = queue.Queue()
     stream.start(events.put)
     try:
@@ -34,7 +34,7 @@ def heard(events: Events) -> str | None:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait for something that no event tells."""
+    """Wait for something that no event reports."""
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline

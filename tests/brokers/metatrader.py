@@ -51,7 +51,7 @@ def deal(ticket: int, at_s: int, **changes: Any) -> Deal:
 
 
 class StandIn:
-    """One terminal. ``error`` is what ``last_error`` tells; while it is no success, lists are ``failing``."""
+    """One terminal. ``error`` is what ``last_error`` says; while it is no success, lists are ``failing``."""
 
     def __init__(self) -> None:
         self.positions: list[Position] = []
@@ -80,22 +80,22 @@ class StandIn:
     def account_info(self) -> Account | None:
         return Account(5001, "Demo-Server", 2, 12.5, "USD") if self.runs else None
 
-    def _told(self, rows: list[Any]) -> tuple[Any, ...] | None:
+    def _answered(self, rows: list[Any]) -> tuple[Any, ...] | None:
         if not self.runs:
             return None
         return tuple(rows) if self.error[0] == 1 else self.failing
 
     def positions_get(self) -> tuple[Any, ...] | None:
-        return self._told(self.positions)
+        return self._answered(self.positions)
 
     def orders_get(self) -> tuple[Any, ...] | None:
-        return self._told(self.working)
+        return self._answered(self.working)
 
     def history_orders_get(self, date_from: int, date_to: int) -> tuple[Any, ...] | None:
-        return self._told([row for row in self.ended if date_from <= row.time_setup <= date_to])
+        return self._answered([row for row in self.ended if date_from <= row.time_setup <= date_to])
 
     def history_deals_get(self, date_from: int, date_to: int) -> tuple[Any, ...] | None:
-        return self._told([row for row in self.deals if date_from <= row.time <= date_to])
+        return self._answered([row for row in self.deals if date_from <= row.time <= date_to])
 
     def symbols_get(self) -> tuple[Symbol, ...] | None:
         return (Symbol("EURUSD.m", True), Symbol("GBPUSD.m", False))

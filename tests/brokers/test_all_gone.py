@@ -61,9 +61,9 @@ async def test_two_rows_gone_at_once_are_stale_data_where_the_broker_has_no_othe
         place.simulator.faults.add(Fault.EMPTY, times=1000, match=place.kind.positions)
         _, reports = await place.look()
         assert held(reports) == before
-        told = {one for report in reports.values() for one in kinds(report)}
-        assert told <= {"STALE_DATA", "MALFORMED_DATA"}  # at Kite the latter, while its day is being loaded
-        assert told
+        found_kinds = {one for report in reports.values() for one in kinds(report)}
+        assert found_kinds <= {"STALE_DATA", "MALFORMED_DATA"}  # at Kite the latter, while its day is being loaded
+        assert found_kinds
         assert {report.status for report in reports.values()} == {"PARTIAL"}
 
 
@@ -101,8 +101,8 @@ async def test_a_person_who_says_that_nothing_is_held_is_believed(tmp_path: Path
         emptied(place)
         _, reports = await place.look()
         assert held(reports) == before
-        told = {one.found.broker_value for report in reports.values() for one in report.discrepancies}
-        assert all("record a position of 0" in str(text) for text in told)
+        broker_values = {one.found.broker_value for report in reports.values() for one in report.discrepancies}
+        assert all("record a position of 0" in str(text) for text in broker_values)
         for symbol, legs in before.items():
             await place.record(symbol, *(PositionReport(symbol, leg, D(0), D(0)) for leg, _ in legs))
         _, reports = await place.look()

@@ -1,4 +1,4 @@
-"""A client id that the server cuts: the order still finds its record, and whoever records it is told."""
+"""A client id that the server cuts: the order still finds its record, and whoever records it is informed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_an_order_that_was_filled_before_it_was_seen_is_looked_up_by_what_
         assert (booked.client_order_id, booked.status) == (LONG, OrderStatus.FILLED)
 
 
-def test_two_ids_that_are_cut_alike_are_told_apart_by_nothing_and_none_is_guessed() -> None:
+def test_two_ids_that_are_cut_alike_are_distinguished_by_nothing_and_none_is_guessed() -> None:
     desk = Desk()
     desk.look(slice_at(0, conventions=MT5))
     for last in "12":

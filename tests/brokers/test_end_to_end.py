@@ -47,7 +47,7 @@ OANDA_ID, TOKEN = "101-001-1-001", "0123456789abcdef-fedcba9876543210"
 
 
 class Clock:
-    """The system's clock, and ahead of it by what was slept. ``follow`` is told by how many seconds."""
+    """The system's clock, and ahead of it by what was slept. ``follow`` learns by how many seconds."""
 
     def __init__(self) -> None:
         self._ahead = timedelta(0)
@@ -365,7 +365,7 @@ async def test_fills_explain_what_changed(trading: World) -> None:
     assert EventType.ORDER_FILLED in await trading.kinds()
 
 
-async def test_our_order_is_followed_to_its_end_though_nobody_told_us(trading: World) -> None:
+async def test_our_order_is_followed_to_its_end_though_nobody_reported_it(trading: World) -> None:
     """FEATURES 18, FEATURES 23: filled in part or whole while we were away"""
     await trading.verdict()
     now = trading.runtime.now()
@@ -403,8 +403,8 @@ async def test_a_fill_we_reported_ourselves_is_not_counted_again(trading: World)
     fill_id = trading.simulator.fill_order(number)
     (leg,) = trading.held()
     now = trading.runtime.now()
-    told = FillReport(trading.symbol, fill_id, number, BUY, trading.lot, D("1.0"), now, leg=leg)
-    assert await trading.instrument.record([told]) == 1
+    fill = FillReport(trading.symbol, fill_id, number, BUY, trading.lot, D("1.0"), now, leg=leg)
+    assert await trading.instrument.record([fill]) == 1
     report = await trading.verdict()
     assert report.status == "SUCCESS"
     assert trading.in_step(report)

@@ -50,7 +50,7 @@ def causes(report: CycleReport) -> list[tuple[Cause | None, tuple[str, ...]]]:
         "another size",
     ],
 )
-async def test_the_first_look_of_a_new_process_tells_an_exercise_or_an_assignment(
+async def test_the_first_look_of_a_new_process_reports_an_exercise_or_an_assignment(
     option: str, quantity: int, had: int, now: int, price: int, cause: Cause, tmp_path: Path
 ) -> None:
     with one_look("ib", tmp_path) as place:

@@ -240,11 +240,11 @@ async def test_a_combinations_leg_fills_carry_the_strategy_that_owns_the_combina
             for symbol in (LONG_CALL, SHORT_CALL):
                 report = await actors[symbol].reconcile_now()
                 assert report.status == "SUCCESS"
-                told = [
+                rows = [
                     (one.found.type, one.found.cause, one.found.severity, one.found.strategy)
                     for one in report.discrepancies
                 ]
-                assert told == [("MISSED_FILL", Cause.MISSED_FILL, Severity.INFO, "vertical")]
+                assert rows == [("MISSED_FILL", Cause.MISSED_FILL, Severity.INFO, "vertical")]
                 (booked,) = [r for r in await actors[symbol].recent() if r["type"] == "ORDER_FILLED"]
                 assert booked["payload"]["strategy"] == "vertical"  # type: ignore[index]  # a document
 

@@ -47,12 +47,12 @@ def test_a_new_process_is_given_every_fill_of_the_day() -> None:
     assert len(rows_of(found)) == 2
 
 
-def test_what_is_not_complete_keeps_the_cursor_and_a_gap_is_told_once() -> None:
+def test_what_is_not_complete_keeps_the_cursor_and_a_gap_is_reported_once() -> None:
     sequence = FillCursor()
     _, start = sequence.hand_out(Complete(), None, 1000)
     assert sequence.hand_out(Failed("no"), start, 2000) == (Failed("no"), start)
-    told, after = sequence.hand_out(Complete((fill("a"),)), start, 2000, gap="midnight")
-    assert told == Failed("midnight")
+    fills, after = sequence.hand_out(Complete((fill("a"),)), start, 2000, gap="midnight")
+    assert fills == Failed("midnight")
     assert after > start
     found, _ = sequence.hand_out(Complete((fill("a"),)), after, 3000)
     assert [f.fill_id for f in rows_of(found)] == ["a"]

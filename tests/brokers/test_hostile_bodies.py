@@ -74,7 +74,7 @@ def test_brackets_in_a_text_are_no_depth(text: str) -> None:
 
 
 @pytest.mark.parametrize("read", [read_json, mt5_parse], ids=["OANDA and Kite", "MT5"])
-def test_half_a_character_is_told_as_unreadable_and_whole_ones_are_kept(read: Callable[[bytes], Any]) -> None:
+def test_half_a_character_is_reported_as_unreadable_and_whole_ones_are_kept(read: Callable[[bytes], Any]) -> None:
     """A text with one can be written to no journal: one order's comment would stop its instrument for ever."""
     said = read(rb'{"a\ud800": ["x\udfff", "\ud83d\ude00", "\\ud800"]}')
     assert said == {"a\ufffd": ["x\ufffd", "\U0001f600", r"\ud800"]}
@@ -92,8 +92,8 @@ def test_half_a_character_is_told_as_unreadable_and_whole_ones_are_kept(read: Ca
     ],
 )
 def test_a_date_that_cannot_be_is_none(header: str, year: int | None) -> None:
-    told = Heard(headers={"date": header}).date
-    assert (told and told.year) == year
+    read_date = Heard(headers={"date": header}).date
+    assert (read_date and read_date.year) == year
 
 
 @contextmanager

@@ -21,7 +21,7 @@ EXACT = pa.decimal128(20, 8)
 
 
 def con_ids(simulator: IbSimulator, directory: Path) -> dict[str, str]:
-    """What the broker tells of AAPL and MSFT, as the journal has it."""
+    """What the broker reports of AAPL and MSFT, as the journal has it."""
     _, account = verdict(simulator, directory)
     assert account["error"] is None
     query = ["audit", "query", "--type", "RECONCILED", "--json", "-c", str(directory / "accounts.yaml")]

@@ -118,7 +118,9 @@ async def test_a_connection_that_does_not_come_about_says_why(
     ],
     ids=["web server", "TLS alert", "ssh", "another protocol", "a TWS too old", "silence"],
 )
-async def test_something_else_on_the_port_is_told_apart(greeting: bytes, kind: type[BrokerError], words: str) -> None:
+async def test_something_else_on_the_port_is_distinguished(
+    greeting: bytes, kind: type[BrokerError], words: str
+) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
         await reader.read()
@@ -257,7 +259,7 @@ def sold_again(tws: IbSimulator) -> str:
     ids=["position", "order", "execution", "nothing"],
 )
 @pytest.mark.parametrize("full_every_s", [0, 60], ids=["read whole", "carried on"])
-async def test_an_instrument_of_which_the_filter_leaves_a_row_out_is_told_and_its_orders_are_not_denied(
+async def test_an_instrument_of_which_the_filter_leaves_a_row_out_is_named_and_its_orders_are_not_denied(
     tws: IbSimulator, does: Callable[[IbSimulator], object], words: str | None, full_every_s: float
 ) -> None:
     """FEATURES 25: what a filter leaves out is never flat."""

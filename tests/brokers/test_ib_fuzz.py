@@ -30,8 +30,8 @@ OPEN = [
     order_row(perm_id=901, order_id=4, contract=FUTURE, ref="c2"),
     order_row(perm_id=902, order_id=5, contract=OPTION, order_type="MKT", limit=None),
 ]
-WORKING = [line for told in OPEN for line in (ib_wire.open_order(told, 178), ib_wire.order_status(told))]
-COMPLETED = [ib_wire.completed_order(told, 178) for told in OPEN]
+WORKING = [line for row in OPEN for line in (ib_wire.open_order(row, 178), ib_wire.order_status(row))]
+COMPLETED = [ib_wire.completed_order(row, 178) for row in OPEN]
 EXECUTED = [
     executed_row(),
     executed_row("e0.a1.01.02", shares=Decimal(9)),
@@ -122,12 +122,12 @@ def test_one_bad_row_hides_no_other(kind: str, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(known) - 1))
     spoiled = [data.draw(lines(row)) if at == place else row for at, row in enumerate(known)]
     found = read([_heard(row) for row in spoiled])
-    told = problems_of(found)
-    anything = any(problem.instrument is None for problem in told)
+    problems = problems_of(found)
+    anything = any(problem.instrument is None for problem in problems)
     beside = read([_heard(row) for at, row in enumerate(known) if at != place])
     for row in rows_of(beside):
         same = [one for one in rows_of(found) if _identity(one) == _identity(row)]
-        named = any(problem.instrument == row.instrument for problem in told)
+        named = any(problem.instrument == row.instrument for problem in problems)
         assert same or named or anything, f"{row} is gone"
 
 

@@ -177,7 +177,7 @@ async def test_what_is_quoted_in_hundredths_has_the_average_price_of_its_own_fil
         assert tws.requests.count("reqContractDetails") == 1
 
 
-async def test_while_tws_does_not_say_in_what_a_contract_is_quoted_its_average_price_is_not_told() -> None:
+async def test_while_tws_does_not_say_in_what_a_contract_is_quoted_its_average_price_is_not_known() -> None:
     with simulated() as tws:
         tws.describe("it", CORN)
         tws.set_position("it", "net", D(3), D("450.25"))
@@ -189,7 +189,7 @@ async def test_while_tws_does_not_say_in_what_a_contract_is_quoted_its_average_p
             assert (row.average_price, row.price_told) == (D("450.25"), True)
 
 
-async def test_every_contract_is_told_with_what_it_is() -> None:
+async def test_every_contract_is_reported_with_what_it_is() -> None:
     with simulated() as tws:
         tws.set_position(PUT, "net", D(-1), D(1))
         async with connected(tws) as broker:

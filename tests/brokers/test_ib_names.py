@@ -161,7 +161,7 @@ def test_a_contract_that_was_left_out_claims_every_name_it_may_have(
     ],
     ids=["held", "unreadable", "zero", "closed in the middle of the list", "another account's"],
 )
-def test_a_position_of_a_type_not_looked_after_is_told_as_left_out(lines: list[list[str]], left_out: set[str]) -> None:
+def test_a_position_of_a_type_not_looked_after_is_named_as_left_out(lines: list[list[str]], left_out: set[str]) -> None:
     """FEATURES 25: what a filter leaves out is never flat."""
     scope = Scope("DU1", frozenset({"STK"}), frozenset({"DU2"}))
     read = rows.holdings([heard(line) for line in lines], scope)

@@ -153,11 +153,11 @@ async def test_a_client_hears_of_its_own_orders_and_of_every_position() -> None:
 async def test_a_client_id_is_used_once(simulator: IbSimulator) -> None:
     async with sdk(simulator, 17):
         second = IB()
-        told: list[int] = []
-        second.errorEvent += lambda request, code, *rest: told.append(code)
+        codes: list[int] = []
+        second.errorEvent += lambda request, code, *rest: codes.append(code)
         with pytest.raises(TimeoutError):
             await second.connectAsync("127.0.0.1", simulator.port, 17, timeout=0.2)
-        assert told == [326]
+        assert codes == [326]
     async with sdk(simulator, 17):
         pass
 

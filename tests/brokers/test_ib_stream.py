@@ -1,4 +1,4 @@
-"""What TWS tells by itself, and how its silence is noticed."""
+"""What TWS sends by itself, and how its silence is noticed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_a_portfolio_row_wakes_its_instrument_when_its_quantity_is_another
     """FEATURES 24"""
     events: list[str | None] = []
     async with streamed(events) as (simulator, broker, _):
-        await broker.ping()  # connected, and the positions were not asked for: the portfolio alone tells
+        await broker.ping()  # connected, and the positions were not asked for: the portfolio alone says
         simulator.trade("AAPL", Side.BUY, D(5))
         await eventually(lambda: "AAPL" in events)
         assert "reqPositions" not in simulator.requests

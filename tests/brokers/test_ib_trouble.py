@@ -1,4 +1,4 @@
-"""The Interactive Brokers adapter where something goes wrong: lists, connections, and what is told meanwhile."""
+"""The Interactive Brokers adapter where something goes wrong: lists, connections, and what is reported meanwhile."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_a_row_of_no_known_kind_leaves_the_list_it_stands_in_in_doubt(tws:
         assert completeness(await broker.snapshot(None)) == "PARTIAL COMPLETE COMPLETE"
 
 
-async def test_an_unknown_status_keeps_the_order_and_is_told(tws: IbSimulator) -> None:
+async def test_an_unknown_status_keeps_the_order_and_is_reported(tws: IbSimulator) -> None:
     order = tws.place_limit("AAPL", Side.BUY, D(1), D(1))
     tws.set_status(order, "Levitating")
     async with connected(tws) as broker:
@@ -177,7 +177,7 @@ async def test_fills_come_with_their_commission(tws: IbSimulator) -> None:
         assert (fill.commission, fill.commission_currency) == (COMMISSION, "USD")
 
 
-async def test_the_end_of_a_day_is_a_gap_told_once_and_what_came_after_it_is_not_lost(tws: IbSimulator) -> None:
+async def test_the_end_of_a_day_is_a_gap_reported_once_and_what_came_after_it_is_not_lost(tws: IbSimulator) -> None:
     tws.trade("AAPL", Side.BUY, D(1))
     async with connected(tws) as broker:
         first = await broker.snapshot(None)

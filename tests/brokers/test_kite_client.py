@@ -35,11 +35,11 @@ from tests.brokers.at_kite import (
     TOKEN,
     USER,
     D,
+    answer_of,
     broker,
     faults,
     held_account,
     midnight,
-    told_by,
 )
 from tests.brokers.reading import Time, a_failure, calls_have_ended, completeness, fills, legs, orders
 
@@ -164,7 +164,7 @@ async def test_a_fill_between_the_requests_makes_them_be_asked_again(sim: KiteSi
     held_account(sim)
     async with broker(sim) as adapter:
         cursor = (await adapter.snapshot(None)).fills_cursor
-        net = told_by(sim, "/portfolio/positions")
+        net = answer_of(sim, "/portfolio/positions")
         sim.trade(INFY, BUY, D(5))
         sim.answer_with(RawReply(200, json.dumps(net).encode()), match="positions")
         snapshot = await adapter.snapshot(cursor)
@@ -179,7 +179,7 @@ async def test_positions_that_go_on_lagging_behind_their_trades_are_in_doubt_for
     time = Time()
     async with broker(sim, clock=time) as adapter:
         cursor = (await adapter.snapshot(None)).fills_cursor
-        net = json.dumps(told_by(sim, "/portfolio/positions")).encode()
+        net = json.dumps(answer_of(sim, "/portfolio/positions")).encode()
         sim.trade(INFY, BUY, D(5))
         sim.answer_with(RawReply(200, net), match="positions", times=5)
         doubted = await adapter.snapshot(cursor)
@@ -201,10 +201,10 @@ async def test_a_time_that_cannot_be_read_costs_its_row_at_most(sim: KiteSimulat
     held_account(sim)
     sim.trade(INFY, BUY, D(5))
     sim.trade(NIFTY, BUY, D(75))
-    told = told_by(sim, f"/{list_of}")
-    next(row for row in told["data"] if row["tradingsymbol"] == "INFY")[field] = "2024-13-45 99:99:99"
+    answer = answer_of(sim, f"/{list_of}")
+    next(row for row in answer["data"] if row["tradingsymbol"] == "INFY")[field] = "2024-13-45 99:99:99"
     async with broker(sim) as adapter:
-        sim.answer_with(RawReply(200, json.dumps(told).encode()), match=list_of, times=9)
+        sim.answer_with(RawReply(200, json.dumps(answer).encode()), match=list_of, times=9)
         snapshot = await adapter.snapshot(midnight())
     section = snapshot.orders if list_of == "orders" else snapshot.fills
     assert not isinstance(section, Failed), section

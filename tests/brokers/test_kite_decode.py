@@ -90,7 +90,7 @@ def test_the_days_activity_is_not_what_is_held() -> None:
     assert [row.position and row.position.quantity for row in read.rows.values()] == [D(10)]
 
 
-def test_a_row_told_twice_is_read_once_if_both_agree_and_not_at_all_if_they_differ() -> None:
+def test_a_row_listed_twice_is_read_once_if_both_agree_and_not_at_all_if_they_differ() -> None:
     """PEERS 6"""
     assert len(positions({"net": [position(), position()]}).rows) == 1
     read = positions({"net": [position(), position(quantity=7), position(product="CNC")]})
@@ -257,7 +257,7 @@ def test_a_complete_order_of_which_the_rest_was_cancelled_is_cancelled() -> None
         "IOC filled in part",
         "TTL is over",
         "TTL is not over",
-        "TTL not told",
+        "TTL not given",
         "DAY at the close",
         "DAY before the close",
         "MCX goes on",
@@ -266,7 +266,7 @@ def test_a_complete_order_of_which_the_rest_was_cancelled_is_cancelled() -> None
         "MCX closes in summer",
         "currencies close",
         "placed after the close",
-        "no time told",
+        "no time given",
     ],
 )
 def test_kite_has_no_word_for_expired_so_it_is_inferred(fields: dict[str, Any], expected: OrderStatus) -> None:

@@ -95,7 +95,7 @@ def test_a_list_is_read_or_refused(kind: str, data: st.DataObject) -> None:
 @EXAMPLES
 @given(data=st.data())
 def test_one_bad_row_hides_no_other(kind: str, data: st.DataObject) -> None:
-    """Each row beside it is there, or a problem names it, or what it would be told with."""
+    """Each row beside it is there, or a problem names it, or what it would be reported with."""
     read, payload, at = LISTS[kind]
     whole = payload["net"] if at else payload
     place = data.draw(st.integers(0, len(whole) - 1))
@@ -104,11 +104,11 @@ def test_one_bad_row_hides_no_other(kind: str, data: st.DataObject) -> None:
     other = copy.deepcopy(whole)
     del other[place]
     beside = read({**payload, "net": other} if at else other).rows
-    told = {name for problem in found.problems for name in (problem.instrument, problem.key)}
+    named = {name for problem in found.problems for name in (problem.instrument, problem.key)}
     assert len(found.rows) + len(found.problems) >= len(good.rows) - 1
     for key, row in beside.items():
         names = {key, getattr(row, "instrument", None), key.partition(":")[0], key.partition("/")[0]}
-        assert row in found.rows.values() or names & told, f"{key} is gone"
+        assert row in found.rows.values() or names & named, f"{key} is gone"
 
 
 @EXAMPLES

@@ -30,11 +30,11 @@ from tests.brokers.at_kite import (
     TOKEN,
     USER,
     D,
+    answer_of,
     broker,
     faults,
     held_account,
     query,
-    told_by,
 )
 from tests.brokers.reading import a_failure, calls_have_ended, fills, legs, orders
 
@@ -77,7 +77,7 @@ ENDS: dict[str, tuple[Callable[[KiteSimulator, str], object], OrderStatus, int]]
 async def test_an_order_is_shown_in_every_later_snapshot_and_found_by_id_and_by_tag(
     sim: KiteSimulator, how: str
 ) -> None:
-    """FEATURES 5, FEATURES 18: also where pending and cancelled are both told for the same units."""
+    """FEATURES 5, FEATURES 18: also where pending and cancelled are both reported for the same units."""
     end, status, filled = ENDS[how]
     order_id = held_account(sim)
     async with broker(sim) as adapter:
@@ -166,7 +166,7 @@ async def test_a_failed_question_about_an_order_is_never_its_absence(
     """PEERS 12"""
     lie = RAISED[case][0]
     order_id = sim.trade(INFY, BUY, D(5), "asked")
-    row = told_by(sim, "/orders")["data"]
+    row = answer_of(sim, "/orders")["data"]
     async with broker(sim) as adapter:
         if operation != "orders GET":  # today's list does not have it
             sim.answer_with(RawReply(200, b'{"status": "success", "data": []}'), match="orders GET")
@@ -226,7 +226,7 @@ async def test_an_order_that_worked_yesterday_has_expired_and_is_not_unknown(
     assert [answer.order and answer.order.filled_quantity for answer in answers] == [expected and D(2)] * 2
 
 
-async def test_of_an_earlier_day_the_positions_alone_tell(sim: KiteSimulator) -> None:
+async def test_of_an_earlier_day_the_positions_alone_show_it(sim: KiteSimulator) -> None:
     """PEERS 15: down over night. Trades of yesterday cannot be listed any more."""
     said: list[str] = []
     sink = logger.add(lambda message: said.append(str(message)), level="WARNING")

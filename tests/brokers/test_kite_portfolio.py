@@ -106,7 +106,7 @@ def listed(*rows: dict[str, Any]) -> Listing[PositionRow]:
 # -- holdings ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_purchase_that_left_net_is_told_from_the_holdings_whatever_is_configured(sim: KiteSimulator) -> None:
+async def test_a_purchase_that_left_net_is_known_from_the_holdings_whatever_is_configured(sim: KiteSimulator) -> None:
     sim.trade(INFY, Side.BUY, D(10), product="CNC")
     async with broker(sim) as adapter:
         assert legs(await adapter.snapshot(None)) == {(INFY, "CNC"): D(10)}
@@ -145,7 +145,7 @@ async def test_pledged_shares_are_held(sim: KiteSimulator) -> None:
 @pytest.mark.parametrize(
     "fields",
     [{"quantity": 92}, {"quantity": 92, "opening_quantity": 0}, {"quantity": 92, "opening_quantity": 120}],
-    ids=["nothing is told of the opening", "an opening of nothing", "an opening that is neither"],
+    ids=["nothing is known of the opening", "an opening of nothing", "an opening that is neither"],
 )
 def test_of_92_held_and_57_sold_today_nothing_is_guessed_where_the_readings_differ(fields: dict[str, Any]) -> None:
     with pytest.raises(BadRow, match="57"):
@@ -155,13 +155,13 @@ def test_of_92_held_and_57_sold_today_nothing_is_guessed_where_the_readings_diff
 
 
 @pytest.mark.parametrize(("quantity", "opening", "began"), [(92, 92, 92), (35, 92, 92), (92, 149, 149)])
-def test_where_the_opening_tells_a_holding_is_what_the_day_began_with(quantity: int, opening: int, began: int) -> None:
+def test_where_the_opening_shows_a_holding_is_what_the_day_began_with(quantity: int, opening: int, began: int) -> None:
     row = holding_row(holding(quantity=quantity, used_quantity=57, opening_quantity=opening))
     assert row.position is not None
     assert row.position.quantity == began
 
 
-def test_an_average_of_nothing_is_not_told() -> None:
+def test_an_average_of_nothing_is_not_reported() -> None:
     row = holding_row(holding(average_price=0, discrepancy=True))
     assert row.position is not None
     assert row.position.comparable_price is None
@@ -213,7 +213,7 @@ def test_an_average_over_what_came_over_night_is_worked_out_too() -> None:
 
 
 @pytest.mark.parametrize("trades", [None, [fill(1, 1, "2.64")]], ids=["trades not known", "trades that do not make it"])
-def test_an_average_of_all_buys_is_not_told_where_the_trades_do_not_make_the_row(trades: list[Fill] | None) -> None:
+def test_an_average_of_all_buys_is_not_reported_where_the_trades_do_not_make_the_row(trades: list[Fill] | None) -> None:
     row = net(quantity=1, average_price=D("2.635"), day_buy_quantity=2, day_sell_quantity=1)
     (held,) = portfolio(listed(row), None, Names(), trades).rows
     assert held.comparable_price is None
@@ -236,8 +236,8 @@ def test_an_arrival_without_its_departure_is_not_counted_at_once() -> None:
     """A slow broker shows 20 for a moment: no leg of it is believed."""
     rows = listed(net(product="MIS"), net(product="CNC"))
     found = clashes(rows, Complete((fill(1, 10, 100, leg="MIS"),)))
-    told: Complete[Position] = Complete(tuple(row.position for row in rows.rows.values() if row.position))
-    doubted = in_doubt(told, found)
+    shown: Complete[Position] = Complete(tuple(row.position for row in rows.rows.values() if row.position))
+    doubted = in_doubt(shown, found)
     assert isinstance(doubted, Partial)
     assert (doubted.rows, [problem.instrument for problem in doubted.problems]) == ((), [INFY])
 

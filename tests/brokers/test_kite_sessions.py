@@ -106,9 +106,9 @@ def test_without_the_calendar_nothing_is_claimed_of_another_day(without_calendar
             "2025-11-21 15:30",
         ),
     ],
-    ids=["day", "minutes", "minutes not told", "no time told", "after market", "after market, now at the exchange"],
+    ids=["day", "minutes", "minutes not given", "no time given", "after market", "after market, now at the exchange"],
 )
-def test_the_life_of_an_order_is_told_by_its_validity(fields: dict[str, Any], until: str | None) -> None:
+def test_the_life_of_an_order_is_given_by_its_validity(fields: dict[str, Any], until: str | None) -> None:
     read = order_row(order(**fields)).order
     assert read.expires_at == (None if until is None else ist(until))
 

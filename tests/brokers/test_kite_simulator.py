@@ -217,8 +217,8 @@ def test_its_clock_is_in_the_date_header_and_in_every_time(sim: KiteSimulator) -
     answer = requests.get(f"{sim.start()}/trades", headers={"Authorization": f"token {KEY}:{TOKEN}"}, timeout=5)
     ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
     assert abs(ahead - timedelta(hours=2)) < timedelta(seconds=30)
-    told = datetime.fromisoformat(answer.json()["data"][0]["fill_timestamp"] + "+05:30")
-    assert abs(told - datetime.now(UTC) - timedelta(hours=2)) < timedelta(seconds=30)
+    stamped = datetime.fromisoformat(answer.json()["data"][0]["fill_timestamp"] + "+05:30")
+    assert abs(stamped - datetime.now(UTC) - timedelta(hours=2)) < timedelta(seconds=30)
 
 
 SEEN: list[tuple[Fault | RawReply, type[Exception], int | None]] = [
@@ -284,7 +284,7 @@ def test_it_can_be_traded_by_itself_like_the_others() -> None:
     assert {script.step().partition(":")[0] for _ in range(18)} == set(KINDS)
 
 
-def test_the_ticker_tells_every_change_to_the_session_and_refuses_another(sim: KiteSimulator) -> None:
+def test_the_ticker_sends_every_change_to_the_session_and_refuses_another(sim: KiteSimulator) -> None:
     url = sim.start_ticker().replace("ws://", "http://")
     answer = requests.get(f"{url}/", params={"api_key": KEY, "access_token": "another"}, timeout=5)
     assert answer.status_code == 403

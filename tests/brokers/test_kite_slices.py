@@ -96,7 +96,7 @@ async def test_orders_that_share_a_tag_alone_are_as_many_orders(sim: KiteSimulat
 async def test_a_lone_first_slice_may_be_followed_by_others_until_the_list_has_not_grown_for_a_while(
     sim: KiteSimulator,
 ) -> None:
-    """Nothing tells how many slices there will be, and they are placed one after the other."""
+    """Nothing says how many slices there will be, and they are placed one after the other."""
     clock = Clock()
     (first,) = sim.place_sliced(INFY, BUY, [D(200)], D(100), "c1")
     sim.fill_order(first)

@@ -59,7 +59,7 @@ def following(sim: KiteSimulator | str, **kwargs: Any) -> AbstractContextManager
 def test_an_order_placed_anywhere_wakes_its_instrument_and_no_other(sim: KiteSimulator) -> None:
     """FEATURES 24"""
     with following(sim) as (stream, events):
-        assert heard(events) is None  # connected: what happened before is not told
+        assert heard(events) is None  # connected: what happened before is not reported
         assert stream.state is StreamState.LIVE
         order_id = sim.place_limit(INFY, Side.BUY, D(5), D(1))
         assert heard(events) == INFY
@@ -78,7 +78,7 @@ def test_an_order_wakes_its_instrument_under_the_name_that_the_adapter_gives_it(
         assert heard(events) == INFY
 
 
-def test_a_server_that_nobody_vouches_for_is_told_no_token(tmp_path: Path) -> None:
+def test_a_server_that_nobody_vouches_for_is_sent_no_token(tmp_path: Path) -> None:
     """The SDK's own connect checks no certificate, and the token is in the first line it sends."""
     context, heard = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), list[bytes]()
     context.load_cert_chain(self_signed(tmp_path / "server.pem"))

@@ -119,7 +119,13 @@ def net(exchange: str, quantity: int, bought: int, sold: int, price: object) -> 
         ((10, 10, 0, 0), (5, 5, 0, D(130)), Position(INFY, "CNC", D(15), D(0), price_told=False)),
         ((10, 10, 0, 100), (-10, 0, 10, D(130)), None),
     ],
-    ids=["bought on both", "sold on the other", "sold more than bought", "an average that is not told", "nothing left"],
+    ids=[
+        "bought on both",
+        "sold on the other",
+        "sold more than bought",
+        "an average that is not known",
+        "nothing left",
+    ],
 )
 def test_the_rows_of_one_leg_are_added_up(
     nse: tuple[int, int, int, object], bse: tuple[int, int, int, object], expected: Position | None

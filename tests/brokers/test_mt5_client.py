@@ -226,9 +226,9 @@ async def test_nothing_learned_at_all_is_raised_with_its_remedy(fault: Fault, er
 @pytest.mark.parametrize(
     ("login", "base_only", "proven"),
     [(5001, True, False), (None, True, True), (5001, False, True)],
-    ids=["a login nobody tells", "no login expected", "a login that is told"],
+    ids=["a login nobody states", "no login expected", "a login that is stated"],
 )
-async def test_a_login_that_the_gateway_does_not_tell_is_said_to_be_unproven_once(
+async def test_a_login_that_the_gateway_does_not_state_is_said_to_be_unproven_once(
     login: int | None, base_only: bool, proven: bool
 ) -> None:
     with simulated(login=5001, base_only=base_only) as (_, endpoint), logged() as lines:
@@ -250,7 +250,7 @@ async def test_a_login_that_the_gateway_does_not_tell_is_said_to_be_unproven_onc
 
 @pytest.mark.parametrize("echo", [True, False], ids=["echoes the id", "echoes nothing"])
 async def test_a_late_reply_is_never_taken_for_the_next_one(echo: bool) -> None:
-    """PEERS 7, PEERS 11: the stale answer arrives just before the fresh one, and tells of a position since closed."""
+    """PEERS 7, PEERS 11: the stale answer arrives just before the fresh one, and shows a position since closed."""
     with simulated(echo=echo) as (simulator, endpoint):
         simulator.set_position("EURUSD", "7", D("0.1"), D("1.1"))
         async with connected(endpoint, timeout_s=SHORT_TIMEOUT_S) as broker:
@@ -337,7 +337,7 @@ async def test_what_a_gateway_does_not_know_is_asked_again_after_a_reconnect() -
             with_all.close()
 
 
-async def test_a_gateway_that_no_longer_tells_its_login_is_another_one() -> None:
+async def test_a_gateway_that_no_longer_states_its_login_is_another_one() -> None:
     """PEERS 2: what was proven once is not taken on trust later."""
     with simulated() as (simulator, endpoint), simulated(base_only=True) as (lesser, _):
         async with connected(endpoint) as broker:
@@ -414,7 +414,7 @@ async def test_an_account_that_never_stands_still_is_in_doubt_where_it_trades_an
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=-5), timedelta(seconds=-3), timedelta(0), timedelta(hours=3)])
 async def test_a_gateway_in_another_time_zone_loses_no_fill_and_dates_none_too_late(ahead: timedelta) -> None:
-    """Server time is broker-zone, and told in UTC: fills not after ``as_of`` are contained, whatever the clocks say."""
+    """Server time is broker-zone, reported in UTC: fills not after ``as_of`` are contained, whatever the clocks say."""
     with simulated(clock=lambda: now() + ahead) as (simulator, endpoint):
         async with connected(endpoint) as broker:
             snapshot = await broker.snapshot(None)

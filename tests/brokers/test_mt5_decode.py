@@ -302,7 +302,7 @@ def test_an_order_that_contradicts_itself_or_the_documentation_is_unreadable(row
 
 
 @pytest.mark.parametrize(
-    ("told", "commission"),
+    ("stated", "commission"),
     [
         (-1.5, Decimal("1.5")),
         ("-1.5", Decimal("1.5")),
@@ -313,9 +313,9 @@ def test_an_order_that_contradicts_itself_or_the_documentation_is_unreadable(row
     ],
 )
 def test_a_commission_is_a_cost_and_one_that_cannot_be_read_loses_no_fill(
-    told: object, commission: Decimal | None
+    stated: object, commission: Decimal | None
 ) -> None:
-    (fill,) = rows_of(fills(deal(commission=told)))
+    (fill,) = rows_of(fills(deal(commission=stated)))
     assert fill.commission == commission
 
 
@@ -359,7 +359,7 @@ def test_a_deal_that_moves_only_money_is_no_fill() -> None:
         deal(order="x"),
     ],
 )
-def test_a_deal_that_cannot_be_read_is_told(row: object) -> None:
+def test_a_deal_that_cannot_be_read_is_reported(row: object) -> None:
     found = fills(row)
     assert isinstance(found, Partial)
     assert found.problems[0].section is SectionName.FILLS
@@ -431,7 +431,7 @@ some_row = st.dictionaries(
 
 @given(st.lists(some_row | json_values, min_size=1, max_size=5))
 def test_whatever_the_rows_are_none_is_lost_silently(rows: list[object]) -> None:
-    """Every row is either read or told, in each of the sections; money deals apart."""
+    """Every row is either read or reported, in each of the sections; money deals apart."""
     for found in (positions(*rows), orders(*rows), fills(*rows)):
         assert len(rows_of(found)) + len(problems_of(found)) >= 1
         if not isinstance(found, Partial):

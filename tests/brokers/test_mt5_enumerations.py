@@ -77,7 +77,7 @@ def test_a_dividend_or_a_tax_on_an_instrument_is_no_fill_and_leaves_the_fills_co
 
 
 @pytest.mark.parametrize("kind", [13, 14, "DEAL_TYPE_BUY_CANCELED", 18, "DEAL_OF_TOMORROW", True])
-def test_a_cancelled_deal_or_one_of_an_unknown_type_is_told_and_not_guessed(kind: object) -> None:
+def test_a_cancelled_deal_or_one_of_an_unknown_type_is_reported_and_not_guessed(kind: object) -> None:
     assert isinstance(read("deals", deal(type=kind)), Partial)
 
 
@@ -110,7 +110,7 @@ def test_an_order_of_the_servers_stop_out_is_a_liquidation() -> None:
 
 
 @pytest.mark.parametrize(("identifier", "leg"), [(5, "5"), (0, "7"), (None, "7")])
-def test_a_leg_is_the_identifier_that_never_changes_and_the_ticket_where_none_is_told(
+def test_a_leg_is_the_identifier_that_never_changes_and_the_ticket_where_none_is_given(
     identifier: object, leg: str
 ) -> None:
     (row,) = rows_of(read("positions", position(identifier=identifier)))

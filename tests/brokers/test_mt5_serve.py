@@ -95,7 +95,7 @@ async def test_our_adapter_reads_a_terminal_through_the_gateway() -> None:
     assert [row.status for row in rows_of(second.orders)] == [OrderStatus.OPEN, OrderStatus.FILLED]
     (fill,) = rows_of(second.fills)
     assert (fill.leg, fill.client_order_id, fill.commission) == ("7", "c1", D("0.4"))
-    assert abs(ahead_of_ours(fill.time, now())) < timedelta(seconds=5)  # server time, told in UTC
+    assert abs(ahead_of_ours(fill.time, now())) < timedelta(seconds=5)  # server time, reported in UTC
 
 
 @pytest.mark.parametrize("failing", [None, ()], ids=["None", "an empty tuple"])
@@ -111,7 +111,7 @@ def test_an_empty_answer_without_an_error_is_empty() -> None:
     assert ask(StandIn(), "GET_POSITIONS", symbol="*") == {"status": "SUCCESS", "positions": [], "connected": True}
 
 
-def test_a_terminal_without_its_broker_says_so_in_ping_and_tells_no_list() -> None:
+def test_a_terminal_without_its_broker_says_so_in_ping_and_gives_no_list() -> None:
     stand_in = StandIn()
     stand_in.online = False
     assert ask(stand_in, "PING") == {"status": "SUCCESS", "connected": False}
@@ -166,7 +166,7 @@ def test_no_request_ends_the_gateway(request_: bytes) -> None:
     assert json.loads(answer_to(made(stand_in), request_))["status"] == "ERROR"
 
 
-def test_a_tick_of_last_friday_tells_no_time_and_a_fresh_one_does() -> None:
+def test_a_tick_of_last_friday_shows_no_time_and_a_fresh_one_does() -> None:
     stand_in = StandIn()
     terminal = made(stand_in)
     stand_in.ticks["EURUSD.m"] = server_s(2 * 86_400)

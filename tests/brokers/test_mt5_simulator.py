@@ -194,7 +194,7 @@ def test_no_more_is_filled_than_remains(simulator: Mt5Simulator) -> None:
         (Fault.LATE, None),
     ],
 )
-def test_it_misbehaves_once_as_told_and_then_behaves(
+def test_it_misbehaves_once_as_asked_and_then_behaves(
     simulator: Mt5Simulator, client: Client, fault: Fault, expected: bytes | None
 ) -> None:
     simulator.set_position("EURUSD", "7", D("0.1"), D("1.1"))

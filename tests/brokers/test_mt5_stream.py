@@ -278,7 +278,7 @@ sys.stdin.read()
 
 
 def test_a_gateway_that_hangs_is_noticed_with_its_connection_still_open() -> None:
-    """PEERS 13: its kernel accepts connections all the same, and only the handshake tells."""
+    """PEERS 13: its kernel accepts connections all the same, and only the handshake shows it."""
     with subprocess.Popen(
         [sys.executable, "-c", PUBLISHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as gateway:

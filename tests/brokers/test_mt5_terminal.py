@@ -123,7 +123,7 @@ async def test_an_unreadable_deal_that_names_no_instrument_does_not_hold_all_of_
 
 
 @pytest.mark.parametrize("hours", [3, 2, -5])
-async def test_a_gateway_that_tells_server_time_is_told_in_utc(clock: Time, hours: int) -> None:
+async def test_a_gateway_that_reports_server_time_is_read_in_utc(clock: Time, hours: int) -> None:
     sim = Mt5Simulator(instruments=["EURUSD"], clock=lambda: clock() + timedelta(hours=hours))
     sim.start()
     try:

@@ -394,7 +394,7 @@ def test_a_rejection_names_the_client_order_it_ended_and_no_other(
 
 @pytest.mark.parametrize("again", [None, "other", "mine"], ids=["alone", "another's", "sent again"])
 def test_rejections_are_learned_from_transactions_that_brought_no_changes(again: str | None) -> None:
-    """FEATURES 5: a name that was used for an order that lives is not told as rejected."""
+    """FEATURES 5: a name that was used for an order that lives is not reported as rejected."""
     rejection = {**fill(type="LIMIT_ORDER_REJECT"), "clientExtensions": {"id": "mine"}}
     created = {"id": "11", "type": "LIMIT_ORDER", "clientExtensions": {"id": again}}
     rows: list[object] = [5, {"type": "LIMIT_ORDER_REJECT", "units": "x"}, rejection, *([created] if again else [])]

@@ -121,11 +121,11 @@ def test_one_bad_row_hides_no_other(listed: str, section: SectionName, data: st.
     if isinstance(found, Failed):
         return
     concerned = whole["account"][listed][place]
-    told = {name for problem in problems_of(found) for name in (problem.instrument, problem.key)}
+    named = {name for problem in problems_of(found) for name in (problem.instrument, problem.key)}
     for row in rows_of(before):
         name = row.broker_order_id if isinstance(row, Order) else row.instrument
         its_own = concerned.get("instrument" if listed == "positions" else "id") == name
-        assert its_own or row in rows_of(found) or {name, row.instrument} & told, f"{row} is gone"
+        assert its_own or row in rows_of(found) or {name, row.instrument} & named, f"{row} is gone"
 
 
 @EXAMPLES
@@ -179,5 +179,5 @@ def test_whatever_a_line_of_the_stream_is_it_wakes_somebody_and_never_raises(
     created = {one["id"]: one for one in payloads()["transactions"] if one["type"].endswith("_ORDER")}
     woken, after = wakes(row, newest, ID)
     assert woken or (isinstance(row, dict) and after is not None)
-    told = execution(row, created, ID)
-    assert told is None or told.fill.quantity > 0
+    streamed = execution(row, created, ID)
+    assert streamed is None or streamed.fill.quantity > 0

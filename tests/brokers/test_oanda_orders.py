@@ -93,7 +93,7 @@ async def test_an_order_refused_at_creation_is_found_and_shown_as_rejected(sim: 
 
 
 async def test_an_order_refused_while_nobody_looked_is_found_and_shown_as_rejected(sim: OandaSimulator) -> None:
-    """FEATURES 5: after a restart the transactions since the cursor are all that tells of it."""
+    """FEATURES 5: after a restart the transactions since the cursor are all that shows it."""
     held_account(sim)
     async with broker(sim) as before:
         cursor = (await before.snapshot(None)).fills_cursor

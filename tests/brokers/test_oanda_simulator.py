@@ -189,9 +189,9 @@ def test_each_step_of_a_script_shows_in_the_changes(sim: OandaSimulator, step: s
     since = last(sim)
     action, shown = STEPS[step]
     action(sim, order_id)
-    told = changes(sim, since)
-    assert set(told) == shown
-    assert [int(row["id"]) for row in told.get("transactions", [])] == list(range(since + 1, last(sim) + 1))
+    changed = changes(sim, since)
+    assert set(changed) == shown
+    assert [int(row["id"]) for row in changed.get("transactions", [])] == list(range(since + 1, last(sim) + 1))
 
 
 @pytest.mark.parametrize(

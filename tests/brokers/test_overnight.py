@@ -27,7 +27,7 @@ THURSDAY_AT_TEN = datetime(2025, 11, 20, 4, 30, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Night:
-    """A broker that forgets its orders overnight; ``expires`` where it told that they would not outlive their day."""
+    """A broker that forgets its orders overnight; ``expires`` where it said that they would not outlive their day."""
 
     which: str
     again: Callable[[World], Broker]

@@ -1,4 +1,4 @@
-"""The paper adapter: what it tells, what it keeps, and who may change it."""
+"""The paper adapter: what it reports, what it keeps, and who may change it."""
 
 from __future__ import annotations
 
@@ -362,7 +362,7 @@ async def test_a_stale_order_is_cancelled_once(desk: Desk) -> None:
     assert row.status is S.CANCELLED
 
 
-async def test_the_stream_tells_of_orders_and_fills_and_not_of_prices(desk: Desk) -> None:
+async def test_the_stream_reports_orders_and_fills_and_no_prices(desk: Desk) -> None:
     """FEATURES 24"""
     broker = desk.open(symbols=(EURUSD, "GBPUSD"))
     await broker.connect()

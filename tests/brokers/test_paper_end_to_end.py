@@ -53,7 +53,7 @@ def configured(directory: Path, account: str = PAPER, defaults: str = QUICK) -> 
 
 
 class Post:
-    """Carries messages, tells of each that arrived, and loses what a test wants lost."""
+    """Carries messages, reports each that arrived, and loses what a test wants lost."""
 
     def __init__(self) -> None:
         self.lose: dict[str, str] = {}
@@ -442,7 +442,7 @@ async def test_no_other_account_takes_an_order_and_its_broker_is_not_even_asked(
         assert not any(method.startswith("venue") for method in house.post.sent)
 
 
-async def test_a_second_process_is_told_that_the_venue_runs_elsewhere(tmp_path: Path) -> None:
+async def test_a_second_process_learns_that_the_venue_runs_elsewhere(tmp_path: Path) -> None:
     """Law 8"""
     async with a_house(tmp_path) as house:
         await house.feed("1.10")

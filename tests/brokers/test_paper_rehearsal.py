@@ -55,7 +55,7 @@ async def test_the_how_to_shows_what_it_says(tmp_path: Path) -> None:
     assert repr(names["venue"]) == "<venue of account rehearsal>"
 
 
-async def test_an_order_without_its_type_or_price_is_told_what_to_give(tmp_path: Path) -> None:
+async def test_an_order_without_its_type_or_price_learns_what_to_give(tmp_path: Path) -> None:
     async with a_house(tmp_path, ACCOUNT) as house:
         await house.feed("1.1")
         for client, kind in (("c1", "UNKNOWN"), ("c2", "LIMIT")):

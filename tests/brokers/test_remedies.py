@@ -116,10 +116,10 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(("venue", "match"), CASES)
-async def test_each_fault_of_each_section_is_told_with_a_remedy(
+async def test_each_fault_of_each_section_is_named_with_a_remedy(
     venue: Callable[[float], AbstractContextManager[Venue]], match: str, fault: Fault
 ) -> None:
-    """FEATURES 9, FEATURES 21: what cannot be known is told, and what a person can do about it."""
+    """FEATURES 9, FEATURES 21: what cannot be known is named, and what a person can do about it."""
     with venue(SHORT_TIMEOUT_S if fault in SILENT else TIMEOUT_S) as at:
         try:
             await at.adapter.connect()
@@ -152,7 +152,7 @@ def _reasons(snapshot: Snapshot) -> list[str]:
     return [section.reason for section in sections if isinstance(section, Failed)]
 
 
-async def test_a_reply_of_the_mt5_gateway_without_its_list_is_told_with_a_remedy() -> None:
+async def test_a_reply_of_the_mt5_gateway_without_its_list_is_named_with_a_remedy() -> None:
     """PEERS 1: what lacks the list is unknown, and never flat."""
     with _mt5() as at:
         try:
@@ -184,7 +184,7 @@ def test_account_details_of_oanda_that_prove_nothing_say_what_can_be_done(
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "ending"),
     [
         ("TWS said 326: the client id is in use. Retry with a unique client id.", "…unique client id. Look"),
         ("it said no", "…it said no. Look"),
@@ -193,11 +193,11 @@ def test_account_details_of_oanda_that_prove_nothing_say_what_can_be_done(
         ("it said: why?", "…why? Look"),
     ],
 )
-def test_two_sentences_are_parted_by_one_stop(found: str, told: str) -> None:
-    assert with_remedy(found, "Look").endswith(told.removeprefix("…"))
+def test_two_sentences_are_parted_by_one_stop(found: str, ending: str) -> None:
+    assert with_remedy(found, "Look").endswith(ending.removeprefix("…"))
 
 
-def test_an_error_is_told_with_its_account_and_without() -> None:
+def test_an_error_is_worded_with_its_account_and_without() -> None:
     error = Refused("read the account", "fx", "HTTP 401.", "Check `token`")
     assert str(error) == "fx: could not read the account: HTTP 401. Check `token`"
     assert error.reason == "could not read the account: HTTP 401. Check `token`"

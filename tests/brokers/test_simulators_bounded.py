@@ -1,4 +1,4 @@
-"""A simulator that runs for months stays as large as one that ran for a day: what is long over is told no more."""
+"""A simulator that runs for months stays as large as one that ran for a day: what is long over is reported no more."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_demonstration_of_many_days_is_as_large_as_one_of_a_few(kind: str) -> 
     for number in range(8):
         day[0] = str(number)
         for _ in range(150):
-            with contextlib.suppress(ValueError, KeyError):  # a step that fails is told, and the next one goes on
+            with contextlib.suppress(ValueError, KeyError):  # a step that fails is logged, and the next one goes on
                 script.step()
         sizes.append(len(simulated.dump()))
     assert max(sizes[4:]) < 1.5 * max(sizes[:4])

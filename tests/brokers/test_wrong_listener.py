@@ -118,7 +118,7 @@ AT_TWS: dict[str, Scenario] = {
 
 @pytest.mark.parametrize("scenario", AT_TWS.values(), ids=AT_TWS.keys())
 async def test_what_listens_on_the_port_of_tws_is_named(scenario: Scenario) -> None:
-    """FEATURES 12: a broker that is off, or something else in its place, is told and crashes nothing."""
+    """FEATURES 12: a broker that is off, or something else in its place, is named and crashes nothing."""
     listening, kind, found, remedy = scenario
     with listening() as port:
         error = await failure(ib(port))
@@ -213,7 +213,7 @@ AT_THE_GATEWAY: dict[str, Scenario] = {
 
 @pytest.mark.parametrize("scenario", AT_THE_GATEWAY.values(), ids=AT_THE_GATEWAY.keys())
 async def test_what_listens_on_the_port_of_the_mt5_gateway_is_named(scenario: Scenario) -> None:
-    """FEATURES 12, FEATURES 16: a gateway that is off, or something else in its place, is told and crashes nothing."""
+    """FEATURES 12, FEATURES 16: a gateway that is off, or something else in its place, is named and crashes nothing."""
     listening, kind, found, remedy = scenario
     with listening() as port:
         error = await failure(mt5(port))
@@ -349,7 +349,7 @@ def test_why_no_connection_came_about_is_said_in_words(error: OSError, words: st
         (b"", None),
     ],
 )
-def test_a_protocol_is_told_by_its_first_bytes(said: bytes, protocol: str | None) -> None:
+def test_a_protocol_is_recognized_by_its_first_bytes(said: bytes, protocol: str | None) -> None:
     assert protocol_of(said) == protocol
 
 
@@ -364,11 +364,11 @@ def test_a_protocol_is_told_by_its_first_bytes(said: bytes, protocol: str | None
     ],
     ids=["silence", "closes", "resets", "nothing", "greets"],
 )
-async def test_a_probe_tells_what_a_port_does(listening: Callable[[], Listening], expected: PortAnswer) -> None:
+async def test_a_probe_says_what_a_port_does(listening: Callable[[], Listening], expected: PortAnswer) -> None:
     with listening() as port:
         assert await probe("127.0.0.1", port, 0.1) == expected
 
 
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70_000), ("a..b", 80)], ids=["no port", "no name"])
-async def test_an_address_that_is_none_is_told_and_not_raised(host: str, port: int) -> None:
+async def test_an_address_that_is_none_is_named_and_not_raised(host: str, port: int) -> None:
     assert (await probe(host, port, 0.1)).unreached is not None

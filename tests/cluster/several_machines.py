@@ -74,7 +74,7 @@ def machines() -> Iterator[Any]:
 def add_machine(cluster: Any, labels: Mapping[str, str], **further: object) -> Any:
     """One more machine, with as few processes as a raylet needs; :func:`joined` waits for it. ``further`` is as Ray
     takes it."""
-    # A raylet that is told its agents' ports need not wait for them, which it does for half a minute only.
+    # A raylet that is given its agents' ports need not wait for them, which it does for half a minute only.
     ports = ("metrics_agent_port", "runtime_env_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
     return cluster.add_node(
         wait=False,
@@ -120,7 +120,7 @@ def drain(running: Any, node: str, step: Callable[[str], None]) -> dict[str, Any
     from tests.cluster.conftest import all_verified, instruments, until
 
     try:
-        told = running.drain(node)
+        drained = running.drain(node)
     except ChangeRefused as refused:
         return {"refused": str(refused)}
     oldest_s = 0.0
@@ -136,7 +136,7 @@ def drain(running: Any, node: str, step: Callable[[str], None]) -> dict[str, Any
     nodes: Any = ray.nodes  # it has no types
     until(running, lambda _: node not in {row["NodeID"] for row in nodes() if row["Alive"]}, "it ends")
     step("and has ended")
-    return {"drained": node, "moves": told.moves, "moved": seen(status), "oldest_s": oldest_s}
+    return {"drained": node, "moves": drained.moves, "moved": seen(status), "oldest_s": oldest_s}
 
 
 def upgrade(running: Any, path: Path, step: Callable[[str], None]) -> dict[str, Any]:

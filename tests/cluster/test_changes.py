@@ -17,9 +17,9 @@ from supervisor.config.models import Configuration
 from tests.cluster.conftest import CONFIGURATION, actors, all_verified, until
 
 
-def _command(*arguments: str, told: str | None = None) -> subprocess.CompletedProcess[str]:
+def _command(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "supervisor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, input=told)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, input=stdin)
 
 
 def _apply(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -75,7 +75,7 @@ def test_an_applied_file_and_an_added_account_stand_after_the_supervisor_was_kil
     assert {state for state, _ in states.values()} == {"SETTLED"}, states
     both = _pids(until(supervisor, all_verified, "the account comes up"))
     report = {"kind": "position", "instrument": "EURUSD", "leg": "net", "quantity": "0", "average_price": "0"}
-    recorded = _command("record", str(path), "--account", "p", told=json.dumps(report))
+    recorded = _command("record", str(path), "--account", "p", stdin=json.dumps(report))
     assert (recorded.returncode, recorded.stdout) == (0, "1 line read, 0 new\n"), recorded.stderr
     verdict = _command("reconcile", str(path), "--account", "p", "--json")  # which no file has
     assert (verdict.returncode, json.loads(verdict.stdout)["accounts"][0]["account"]) == (0, "p"), verdict.stderr

@@ -142,7 +142,7 @@ def test_started_in_the_background_it_goes_on_until_stop_and_leaves_nothing(path
     assert _verifies(configuration)
 
 
-def test_a_supervisor_that_hangs_is_told_killed_and_brought_back_and_finds_its_children(path: Path) -> None:
+def test_a_supervisor_that_hangs_is_named_killed_and_brought_back_and_finds_its_children(path: Path) -> None:
     configuration = load(path)
     with _started(path) as process:
         before = _verified(path, process, configuration)
@@ -170,7 +170,7 @@ def test_a_supervisor_that_hangs_is_told_killed_and_brought_back_and_finds_its_c
 def test_a_signal_at_any_moment_of_the_start_leaves_no_process_and_a_journal_that_verifies(
     path: Path, number: signal.Signals
 ) -> None:
-    moment_s = random.uniform(0.8, 12)  # noqa: S311 - any moment will do; the name of the failure tells which
+    moment_s = random.uniform(0.8, 12)  # noqa: S311 - any moment will do; the name of the failure says which
     with _started(path) as process:
         time.sleep(moment_s)
         family = _family(process)
@@ -197,7 +197,7 @@ def test_when_start_itself_is_killed_its_supervisor_stops_in_order_by_itself(pat
         process.wait()
         deadline_s = time.monotonic() + PATIENCE_S
         while (left := _living(family)) and time.monotonic() < deadline_s:
-            time.sleep(0.1)  # nobody is left to tell that the last one has ended
+            time.sleep(0.1)  # nobody is left to report that the last one has ended
 
     assert left == []
     assert run_file.read(configuration) is None

@@ -42,10 +42,10 @@ def test_a_gcs_that_comes_back_with_its_tables_costs_nobody_a_restart(tmp_path: 
     journal = Journal.open(f"sqlite:///{tmp_path}/journal.db", read_only=True)
     try:
         assert journal.verify().ok
-        told = [one.event.payload["actor"] for one in journal.records(types=[EventType.ACTOR_RESTARTED])]
+        restarted = [one.event.payload["actor"] for one in journal.records(types=[EventType.ACTOR_RESTARTED])]
     finally:
         journal.close()
-    assert told == ["fx/EUR_USD", "fx/GBP_JPY"]
+    assert restarted == ["fx/EUR_USD", "fx/GBP_JPY"]
 
 
 def with_redis(directory: Path) -> dict[str, Any]:

@@ -69,8 +69,8 @@ def test_a_lost_machines_actors_go_to_another_of_their_labels_or_wait_for_one(tm
         records = list(journal.records())
     finally:
         journal.close()
-    told = [dict(one.event.payload) for one in records if one.event.type is EventType.ACTOR_RESTARTED]
-    assert {one["actor"] for one in told if str(one["reason"]).startswith("node lost: ")} == with_it
+    restarts = [dict(one.event.payload) for one in records if one.event.type is EventType.ACTOR_RESTARTED]
+    assert {one["actor"] for one in restarts if str(one["reason"]).startswith("node lost: ")} == with_it
     of_streams = groupby(sorted((one.stream, one.version) for one in records), lambda one: one[0])
     for stream, versions in of_streams:
         numbers = [version for _, version in versions]

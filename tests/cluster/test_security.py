@@ -75,7 +75,7 @@ class House:
         self.process = process
 
     @property
-    def told(self) -> set[int]:
+    def informed(self) -> set[int]:
         """Those who are given the environment: `start`, and the process that it begins with."""
         return {self.process.pid, *(child.pid for child in psutil.Process(self.process.pid).children())}
 
@@ -212,7 +212,7 @@ def test_no_other_user_reads_or_changes_a_file_of_it(house: House) -> None:
         assert any(folder.stat().st_mode & 0o077 == 0 for folder in place.parents), place
 
 
-def test_no_secret_is_in_anything_that_is_written_told_or_passed_on(house: House) -> None:
+def test_no_secret_is_in_anything_that_is_written_reported_or_passed_on(house: House) -> None:
     status = house.status()
     registry = CollectorRegistry()
     registry.register(StatusCollector(lambda: status, time.monotonic))
@@ -239,11 +239,11 @@ def test_no_secret_is_in_anything_that_is_written_told_or_passed_on(house: House
     for process in house.processes():
         with contextlib.suppress(OSError, psutil.Error):
             said[f"the command line of {process.pid}"] = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-            if process.pid not in house.told:
+            if process.pid not in house.informed:
                 said[f"the environment of {process.pid}"] = Path(f"/proc/{process.pid}/environ").read_bytes()
             said[f"the title of {process.pid}"] = Path(f"/proc/{process.pid}/comm").read_bytes()
     assert sum("environment" in place for place in said) > 5
-    assert b"401" in said["output"] or any(b"401" in one for one in said.values())  # what failed was told
+    assert b"401" in said["output"] or any(b"401" in one for one in said.values())  # what failed was reported
     canaries = (*CANARIES, house.person)
     assert [(place, one) for place, text in said.items() for one in canaries if one.encode() in text] == []
 

@@ -157,7 +157,7 @@ def test_what_was_refused_leaves_nothing_behind_that_the_back_button_could_send_
     ann.close(house)
 
 
-def test_a_lost_connection_is_told_with_the_age_of_what_is_shown_and_caught_up_on(
+def test_a_lost_connection_is_shown_with_the_age_of_what_is_shown_and_caught_up_on(
     browser: Any, house: LivingHouse
 ) -> None:
     vic = Window(browser, house, "vic")

@@ -181,8 +181,8 @@ def test_every_form_answers_with_a_page_and_does_nothing_without_its_secret(
     ]
     before = len(house.desk.asked)
     body = raw if raw is not None else urlencode(form, errors="replace").encode()
-    status, told, page = ask(house, "POST", path, b"", headers, body)
-    looks_right(status, told, page)
+    status, headers_sent, page = ask(house, "POST", path, b"", headers, body)
+    looks_right(status, headers_sent, page)
     if not proven:
         assert len(house.desk.asked) == before, "nothing was done"
     for _, _, what, *terms in house.desk.asked[before:]:

@@ -152,7 +152,7 @@ def test_what_is_not_there_is_a_plain_page_with_the_right_status(house: House, p
             assert browser.request(method, "/").status_code == 405
 
 
-def test_whatever_goes_wrong_inside_is_a_plain_page_and_tells_nothing_of_it(house: House) -> None:
+def test_whatever_goes_wrong_inside_is_a_plain_page_and_says_nothing_of_it(house: House) -> None:
     house.desk.status = {"accounts": [{"surprise": "SECRET"}]}
     with house.browser("vic") as browser:
         answer = browser.get("/")
@@ -278,10 +278,10 @@ def test_an_open_page_is_sent_no_more_than_its_share_however_much_changes(house:
         sizes = []
         sent: set[str] = set()
         while len(sent) < 301:
-            told = await streams.message("/", Role.VIEWER, now, has)
-            assert told is not None
-            sent |= told["parts"].keys()
-            sizes.append(sum(len(html.encode()) for html in told["parts"].values()))
+            sent_now = await streams.message("/", Role.VIEWER, now, has)
+            assert sent_now is not None
+            sent |= sent_now["parts"].keys()
+            sizes.append(sum(len(html.encode()) for html in sent_now["parts"].values()))
         return sizes
 
     sizes = asyncio.run(follow())

@@ -50,11 +50,11 @@ def test_it_is_off_and_on_loopback_unless_said_otherwise(tmp_path: Path) -> None
         ("8321", "console"),
     ],
 )
-def test_a_mistake_in_it_is_told_with_its_line(tmp_path: Path, console: str, said: str) -> None:
-    with pytest.raises(ConfigurationError) as told:
+def test_a_mistake_in_it_is_named_with_its_line(tmp_path: Path, console: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
         load(written(tmp_path, console))
-    assert said in str(told.value)
-    assert "accounts.yaml:2" in str(told.value)
+    assert said in str(caught.value)
+    assert "accounts.yaml:2" in str(caught.value)
 
 
 def test_a_mistake_in_it_keeps_nobody_from_halting(tmp_path: Path) -> None:

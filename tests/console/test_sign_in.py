@@ -1,4 +1,4 @@
-"""Who gets in, what a browser is told to refuse, and what another site's page cannot do."""
+"""Who gets in, what a browser has to refuse, and what another site's page cannot do."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ def _why(row: dict[str, Any]) -> str:
 
 def _await_equal(running: Started, market: Market, outcome: Outcome) -> None:
     began_s = time.monotonic()
-    differ: object = "nothing was told"
+    differ: object = "nothing was reported"
     while time.monotonic() - began_s < AT_REST_WITHIN_S:
         try:
             rows = _rows(running.status(timeout_s=STATUS_WITHIN_S))
@@ -409,7 +409,7 @@ def _check_held(before: dict[str, int], after: dict[str, int], outcome: Outcome)
             outcome.failures.append(f"{name} leak: {before[name]} at the beginning, {many} at the end")
 
 
-def _tell(outcome: Outcome) -> None:
+def _print(outcome: Outcome) -> None:
     many, took_s = sum(outcome.faults.values()), outcome.recoveries_s[-1]
     print(f"{many} faults, in step again after {took_s:.1f} s", file=sys.stderr, flush=True)
 
@@ -431,7 +431,7 @@ def main() -> int:
             given.seed,
             Path(directory),
             given.per_actor,
-            _tell,
+            _print,
             with_rays_own=given.rays_own,
         )
     print(outcome)

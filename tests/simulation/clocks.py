@@ -49,7 +49,7 @@ class WallClock:
 
 class Process:
     """The runtime of one incarnation of an actor: the house's, with a clock and loops of its own. The monotonic clocks
-    of two processes have nothing in common. ``durable`` is told the stream and version of each event that the journal's
+    of two processes have nothing in common. ``durable`` gets the stream and version of each event that the journal's
     actor said to it is durable."""
 
     def __init__(

@@ -47,9 +47,9 @@ class Faults:
         """Something happened."""
         text = f"{self._now_s():10.4f}  {line}"
         self.digest = zlib.crc32(text.encode(), self.digest)
-        self.tell(text)
+        self.print_line(text)
 
-    def tell(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Show a line to whoever looks on."""
         if self._show is not None:
             self._show(line)

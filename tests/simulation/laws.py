@@ -128,7 +128,7 @@ def _replayed(book: BookState, records: tuple[Record, ...]) -> BookState:
     return book_state(made, book.policy, book.as_of, book.verified_at, None, book.conventions)
 
 
-def acknowledged_once(told: Acknowledged, records: Iterable[Record], of_account: str) -> None:
+def acknowledged_once(acknowledged: Acknowledged, records: Iterable[Record], of_account: str) -> None:
     """Every report to an account that was said to be durable is in the journal, and its fill counts once."""
     fills: Counter[tuple[str, str]] = Counter()
     corrected: set[tuple[str, str]] = set()
@@ -153,13 +153,17 @@ def acknowledged_once(told: Acknowledged, records: Iterable[Record], of_account:
             positions.add((symbol, str(event.payload.get("strategy"))))
     twice = {place: times for place, times in fills.items() if times > 1}
     hold("a fill counts once", not twice, twice)
-    lost = {place for place in told.fills if place not in fills and place not in corrected}
+    lost = {place for place in acknowledged.fills if place not in fills and place not in corrected}
     hold("every acknowledged fill is in the journal", not lost, lost)
-    missing = {(symbol, client_id) for symbol, client_id, _ in told.orders} - orders
+    missing = {(symbol, client_id) for symbol, client_id, _ in acknowledged.orders} - orders
     hold("every acknowledged order is in the journal", not missing, missing)
     again = {place: times for place, times in begun.items() if times > 1}
     hold("an order is recorded once", not again, again)
-    hold("every acknowledged position is in the journal", told.positions <= positions, told.positions - positions)
+    hold(
+        "every acknowledged position is in the journal",
+        acknowledged.positions <= positions,
+        acknowledged.positions - positions,
+    )
 
 
 def journal_is_whole(records: Iterable[Record]) -> None:

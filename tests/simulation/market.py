@@ -46,8 +46,8 @@ def floored(at: datetime, resolution: timedelta) -> datetime:
 
 
 class Market:
-    """Everything that happens at one broker account. ``lied_s`` is when it was last told falsely, as if it were true,
-    what is held: nobody can see through that."""
+    """Everything that happens at one broker account. ``lied_s`` is when it was last reported falsely, as if it were
+    true, what is held: nobody can see through that."""
 
     def __init__(
         self, instruments: tuple[str, ...], clock: WallClock, random: Random, *, resolution: timedelta
@@ -94,7 +94,7 @@ class Market:
         new, one.streamed = one.fills[one.streamed :], len(one.fills)
         return [(fill, one.row_of(fill)) for _, fill in new] if self.reports_fills else []
 
-    def tell_all(self) -> None:
+    def report_all(self) -> None:
         """Everything that was to be reported later is reported now."""
         now = self.tick()
         for one in self.traded.values():

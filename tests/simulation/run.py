@@ -133,7 +133,7 @@ async def _story(directory: Path, faults: Faults, steps: int, found: dict[str, A
             found["events"] = len(records)
             found["retired"] = len({record.stream for record in records} & {*house.every_stream} - {*house.instruments})
             for record in records:
-                faults.tell(
+                faults.print_line(
                     f"{record.seq} {record.stream} {record.event.type} {to_iso(record.event.time)} "
                     f"{dict(record.event.payload)}"
                 )
@@ -146,7 +146,7 @@ async def _come_to_rest(house: House, strategies: list[Strategies], faults: Faul
         await of_account.finish()
     faults.active = False
     for venue in house.venues.values():
-        venue.market.tell_all()
+        venue.market.report_all()
     house.put_clocks_right()
     await house.everybody_is_up()
     faults.note("no more faults")
@@ -158,7 +158,7 @@ async def _come_to_rest(house: House, strategies: list[Strategies], faults: Faul
     await asyncio.sleep(max(0.0, AFTER_A_REFUSAL_S + house.interval_s - refused_s))
     if await _a_person_believes_it(house):
         await asyncio.sleep(3 * house.interval_s)
-    await _told_of_every_twin(house)
+    await _every_twin_is_known(house)
 
 
 async def _a_person_believes_it(house: House) -> bool:
@@ -177,7 +177,7 @@ async def _a_person_believes_it(house: House) -> bool:
     return asked
 
 
-async def _told_of_every_twin(house: House) -> None:
+async def _every_twin_is_known(house: House) -> None:
     """Whoever thought he was alone may have continued a stream; whose it is learns of that by his next write, and the
     evidence that all is in step is one, by his own hand or by his account's, which looks where his stream stands."""
     written = Counter(record.stream for record in house.disk.records())

@@ -153,9 +153,9 @@ class Strategies:
             what = f"{fill.side} {fill.quantity} @ {fill.price} of {fill.broker_order_id} in {fill.leg or 'net'}"
             self._faults.note(f"{instrument}: {fill.key} at {fill.time:%H:%M:%S.%f}: {what}")
         if fill is not None and self._random.random() < 0.6:
-            self._begin(self._tell(instrument, fill))
+            self._begin(self._report(instrument, fill))
 
-    async def _tell(self, instrument: str, fill: Fill) -> None:
+    async def _report(self, instrument: str, fill: Fill) -> None:
         one = self._market.traded[instrument]
         row = one.orders.get(fill.broker_order_id or "")
         ids = fill.broker_order_id, row.client_order_id if row is not None else None

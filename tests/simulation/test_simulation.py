@@ -36,15 +36,15 @@ def test_seeds_keep_every_law(part: int, record_property: Callable[[str, object]
 def test_a_seed_is_the_same_run_in_every_process() -> None:
     """Else a seed that fails could not be looked at."""
     program = "import sys\nfrom tests.simulation.run import run\nprint([run(int(s)).digest for s in sys.argv[1:]])"
-    told = set()
+    printed = set()
     for hashed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hashed}
         command = [sys.executable, "-c", program, *map(str, OF_EACH_KIND)]
-        told.add(subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout)
-    assert told == {f"{[run(seed).digest for seed in OF_EACH_KIND]}\n"}
+        printed.add(subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout)
+    assert printed == {f"{[run(seed).digest for seed in OF_EACH_KIND]}\n"}
 
 
-def test_a_broken_law_is_told_with_the_command_that_shows_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_law_is_named_with_the_command_that_shows_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> None:
         raise LawBroken("books are the brokers': never")
 

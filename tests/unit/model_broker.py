@@ -267,9 +267,9 @@ class ModelBroker:
             f"r{self.now_ms}.{self.next_id('')}",
         )
 
-    def stream(self, told: list[Fill], *, with_rows: bool) -> Slice:
+    def stream(self, sent: list[Fill], *, with_rows: bool) -> Slice:
         """What its stream delivers of these executions, if it has one."""
-        fills = tuple(told) if self.reports_fills else ()
+        fills = tuple(sent) if self.reports_fills else ()
         rows = tuple(self.row_of(fill) for fill in fills) if with_rows else ()
         failed = Failed("a stream reports executions alone")
         return Slice(

@@ -1,4 +1,4 @@
-"""Orders that the broker has forgotten with its day: what became of them is told once, by terms and position."""
+"""Orders that the broker has forgotten with its day: what became of them is reported once, by terms and position."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_a_day_order_that_is_gone_beside_a_position_that_came_was_filled_and_the
     assert morning(desk, pos(75, "1.05")) == ["MISSED_FILL"]
     assert statuses(desk) == {"c1": (S.FILLED, 75)}
     assert desk.held() == {"net": (dec(75), dec("1.05"))}
-    told = [event for event in desk.events if event.type is EventType.RECONCILIATION_DISCREPANCY]
-    assert {event.payload["type"] for event in told[-1:]} == {"MISSED_FILL"}
+    found = [event for event in desk.events if event.type is EventType.RECONCILIATION_DISCREPANCY]
+    assert {event.payload["type"] for event in found[-1:]} == {"MISSED_FILL"}
     assert EventType.POSITION_SYNCED not in kinds(desk.events)
     assert desk.look(slice_at(MORNING + 10, [pos(75, "1.05")])).discrepancies == ()
     desk.restart()
@@ -142,7 +142,7 @@ def test_only_what_the_order_can_have_made_is_its_fill(held: Position, expected:
     assert desk.quantities() == {"net": held.quantity}
 
 
-def test_a_change_that_an_order_alone_does_not_explain_is_told_with_its_end() -> None:
+def test_a_change_that_an_order_alone_does_not_explain_is_reported_with_its_end() -> None:
     """Whoever reads EXPIRED may enter again, so it is said that it is not clear."""
     desk = yesterday(working())
     assert sorted(morning(desk, pos(80))) == [
@@ -151,8 +151,10 @@ def test_a_change_that_an_order_alone_does_not_explain_is_told_with_its_end() ->
     ]
     ended = [event for event in desk.events if event.type is EventType.ORDER_EXPIRED]
     assert [event.severity for event in ended] == [Severity.WARNING]
-    told = [event.payload.get("told") for event in desk.events if event.payload.get("type") == "ORDER_STATUS_MISMATCH"]
-    assert any("not clear" in str(words) for words in told)
+    details = [
+        event.payload.get("told") for event in desk.events if event.payload.get("type") == "ORDER_STATUS_MISMATCH"
+    ]
+    assert any("not clear" in str(words) for words in details)
 
 
 def test_of_two_orders_that_a_change_could_be_of_none_is_chosen_and_both_where_it_is_the_sum() -> None:
@@ -206,7 +208,7 @@ def test_an_order_that_its_adapter_knows_to_be_over_is_presumed_to_have_ended_so
     assert statuses(desk) == {"c1": (S.EXPIRED, 0)}
 
 
-def test_under_alert_the_story_is_told_once_and_nothing_is_changed() -> None:
+def test_under_alert_the_story_is_reported_once_and_nothing_is_changed() -> None:
     desk = yesterday(working(), policy=Policy(correct=Correct.ALERT))
     desk = yesterday(working())
     desk.policy = Policy(correct=Correct.ALERT)

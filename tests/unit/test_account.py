@@ -60,7 +60,7 @@ async def test_broker_requests_do_not_grow_with_the_number_of_instruments(tmp_pa
 
 
 @virtual_time
-async def test_a_broker_that_tells_of_every_change_is_not_asked_while_it_tells_of_none(tmp_path: Path) -> None:
+async def test_a_broker_that_reports_every_change_is_not_asked_while_it_reports_none(tmp_path: Path) -> None:
     """FEATURES 24"""
     async with a_house(tmp_path, interval_s=10.0) as house:
         house.broker.hold(5)
@@ -157,7 +157,7 @@ async def test_a_time_a_little_ahead_of_our_clock_is_waited_for_and_costs_one_fe
 
 
 @virtual_time
-async def test_a_time_far_ahead_of_our_clock_is_told_as_such(tmp_path: Path) -> None:
+async def test_a_time_far_ahead_of_our_clock_is_named_as_such(tmp_path: Path) -> None:
     """Our clock was set back: a snapshot from the future cannot be had, and an old one proves nothing."""
     async with a_house(tmp_path) as house:
         await sliced(house)
@@ -378,7 +378,7 @@ async def test_a_closed_account_opens_no_connection_any_more(tmp_path: Path) -> 
 
 
 @virtual_time
-async def test_a_row_nobody_can_read_of_an_instrument_nobody_manages_is_told_by_the_account(tmp_path: Path) -> None:
+async def test_a_row_nobody_can_read_of_an_instrument_nobody_manages_is_reported_by_the_account(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         unreadable = problem(SectionName.POSITIONS, "GBPUSD", "77")
         house.broker.sections[SectionName.POSITIONS] = Partial((), (unreadable,))
@@ -417,7 +417,7 @@ async def test_a_persons_request_does_not_wait_out_the_pause_after_a_refusal(tmp
 
 @pytest.mark.parametrize(("hours", "words"), [(1, "60 minutes ahead of"), (-1, "60 minutes behind")])
 @virtual_time
-async def test_a_clock_that_is_an_hour_off_is_told_and_nothing_is_believed(
+async def test_a_clock_that_is_an_hour_off_is_reported_and_nothing_is_believed(
     tmp_path: Path, hours: int, words: str
 ) -> None:
     async with a_house(tmp_path) as house:
@@ -450,8 +450,8 @@ async def test_a_record_of_its_own_that_cannot_be_read_hides_no_other_break(tmp_
             opened_at=now,
         )
         kind, whole = EventType.RECONCILIATION_DISCREPANCY, break_to(found, resolved=False, correction=None)
-        told: tuple[dict[str, Json], ...] = ({}, whole, {"id": "b1"})
-        named = [Event(str(place), kind, Severity.WARNING, now, one) for place, one in enumerate(told)]
+        payloads: tuple[dict[str, Json], ...] = ({}, whole, {"id": "b1"})
+        named = [Event(str(place), kind, Severity.WARNING, now, one) for place, one in enumerate(payloads)]
         await house.audit.append(FX, 0, named)
         before = await AccountWork(FX, house.runtime).recall()
         assert before is not None

@@ -313,7 +313,7 @@ async def test_an_event_that_came_while_an_answer_was_waited_for_is_looked_at_an
 
 
 @virtual_time
-async def test_a_person_is_never_told_what_the_broker_said_before_he_asked(tmp_path: Path) -> None:
+async def test_a_person_never_gets_what_the_broker_said_before_he_asked(tmp_path: Path) -> None:
     """Though an answer to an earlier request is at hand by then."""
     async with a_house(tmp_path, ["A"], patience_s=2.0, interval_s=300.0) as house:
         house.broker.hold(5, instrument="A")

@@ -35,7 +35,7 @@ def test_a_fill_beyond_what_was_recorded_is_asked_about_where_the_order_is_not_s
     assert list(desk.book.open_orders()) == []
 
 
-def test_a_row_from_before_the_fill_tells_the_amended_quantity_all_the_same() -> None:
+def test_a_row_from_before_the_fill_shows_the_amended_quantity_all_the_same() -> None:
     desk = recorded()
     decision = desk.look(
         slice_at(20, [pos(3)], [amended(0, OrderStatus.OPEN)], [fill("F1", 3, at_s=15, order_id="B1")])

@@ -101,10 +101,10 @@ def test_orders_beside_each_other_by_either_of_their_names() -> None:
         found("c2", "ORDERS", broker_value="CANCELLED"),
         found("99", "ORDERS", book_value=None, broker_value="WORKING"),
     ]
-    told = [
+    rows = [
         (side.name, side.book, side.broker, side.agrees) for _, side in orders(row(book=book, discrepancies=differing))
     ]
-    assert told == [
+    assert rows == [
         ("17", "BUY 5 WORKING, filled 2", "the same", True),
         ("c2", "BUY 5 WORKING, filled 2", "CANCELLED", False),
         ("99", "nothing", "WORKING", False),

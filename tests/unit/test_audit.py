@@ -344,7 +344,7 @@ async def test_a_subscriber_gets_each_record_once_as_soon_as_it_is_written(audit
     assert [[record.seq for record in await task] for task in waiting] == [[3], [3]]
 
 
-async def test_a_subscriber_is_told_when_the_actor_closes(audit: Audit) -> None:
+async def test_a_subscriber_learns_when_the_actor_closes(audit: Audit) -> None:
     await audit.open()
     waiting = asyncio.create_task(audit.wait_for(0, 30))
     await asyncio.sleep(0)

@@ -71,7 +71,7 @@ def test_each_condition_selects_and_together_they_select_what_meets_all(case: Ca
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--type", "NOPE"], ["--type", "'NOPE'", "ORDER_FILLED", "CHECKPOINT"]),
         (["--type", "naked_position"], ["naked_position", "RECONCILIATION_DISCREPANCY"]),
@@ -90,11 +90,11 @@ def test_each_condition_selects_and_together_they_select_what_meets_all(case: Ca
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_means_nothing_is_refused_with_what_does(case: Case, arguments: list[str], told: list[str]) -> None:
+def test_what_means_nothing_is_refused_with_what_does(case: Case, arguments: list[str], expected: list[str]) -> None:
     result = case.audit("query", *arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    for word in told:
+    for word in expected:
         assert word in result.stderr
 
 
@@ -128,7 +128,7 @@ def test_what_is_printed_proves_itself(case: Case) -> None:
     assert all(before["hash"] == after["prev_hash"] for before, after in pairwise(found))
 
 
-def test_the_table_tells_who_and_what_and_that_there_are_more(case: Case) -> None:
+def test_the_table_shows_who_and_what_and_that_there_are_more(case: Case) -> None:
     result = case.audit("query", "--account", "acc")
     for word in ("strategy alpha", "reconciliation", "system", "WARNING", "connection lost: time-out"):
         assert word in result.stdout

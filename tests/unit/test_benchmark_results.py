@@ -29,7 +29,7 @@ def test_a_number_is_shown_by_the_digits_that_count(value: float, text: str) -> 
     assert shown(value) == text
 
 
-def test_a_figure_tells_its_floor_their_ratio_and_its_target() -> None:
+def test_a_figure_shows_its_floor_their_ratio_and_its_target() -> None:
     assert FIGURE.ratio == 1.5
     assert "1.50 x a bare call  (target: 2 x)" in FIGURE.line()
     assert Figure("alone", 1.0, "s").ratio is None

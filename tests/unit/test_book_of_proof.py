@@ -101,7 +101,7 @@ def test_so_they_do_where_a_guess_gives_way_and_where_a_leg_becomes_another(desk
     assert folded(made.events, _script().fold) == made.quantities()
 
 
-def test_a_fill_that_is_told_twice_or_does_not_count_adds_nothing() -> None:
+def test_a_fill_that_is_reported_twice_or_does_not_count_adds_nothing() -> None:
     fold, seen = _script().fold, set[Any]()
     one = {"type": "ORDER_FILLED", "payload": {"fill_id": "1", "legs": [["net", "3"]], "counted": True}}
     other = {"type": "ORDER_FILLED", "payload": {"fill_id": "2", "legs": [["net", "3"]], "counted": False}}
@@ -177,7 +177,7 @@ def test_without_what_they_need_the_scripts_say_what_that_is(name: str) -> None:
     assert f"python {name} PROOF.json PUBLIC_KEYS" in found.stderr
 
 
-def test_who_proves_a_book_is_told_where_nothing_shows_that_its_last_record_is_the_last(proven: Path) -> None:
+def test_who_proves_a_book_learns_where_nothing_shows_that_its_last_record_is_the_last(proven: Path) -> None:
     of = ("prove", "--journal", proven / "journal.db", "--account", "acc", "--instrument", "EURUSD")
     since = ("--since", str(proven / "yesterday"))
     early, late = (

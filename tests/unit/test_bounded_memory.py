@@ -39,15 +39,15 @@ def test_a_book_with_all_its_bounds_is_as_large_after_twice_the_trades(monkeypat
 
 
 def traded(rounds: int = ROUNDS) -> Book:
-    """A book after so many fills of the broker's, of orders that it shows no row of, and as many that our side told."""
+    """A book after so many fills of the broker's, of orders that it shows no row of, and as many of our side's."""
     desk = Desk()
     for number in range(rounds):
         at_s = 360.0 * number  # each look is evidence of its own
         side = Side.SELL if number % 2 else Side.BUY
-        told = fill(f"f{number}", 1, at_s=at_s, order_id=f"b{number}", side=side)
+        filled = fill(f"f{number}", 1, at_s=at_s, order_id=f"b{number}", side=side)
         desk.report(fill_report(f"r{number}", 1, at_s=at_s, order_id=f"o{number}", side=side), at_s=at_s)
         theirs = [pos(2)] if number % 2 == 0 else []
-        desk.look(slice_at(at_s + 60, theirs, Unsupported(), [told]))
+        desk.look(slice_at(at_s + 60, theirs, Unsupported(), [filled]))
         desk.look(slice_at(at_s + 120, theirs, Unsupported()))
         assert desk.quantities() == ({"net": dec(2)} if number % 2 == 0 else {})
     return desk.book

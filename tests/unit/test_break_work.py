@@ -59,12 +59,12 @@ def after(
     return work
 
 
-def test_it_goes_from_open_to_acknowledged_to_proposed_to_approved_and_tells_each_hand() -> None:
-    work = after(asked("acknowledge"), asked("propose", note="as told"), asked("approve", BOB, reason="MANUAL_TRADE"))
+def test_it_goes_from_open_to_acknowledged_to_proposed_to_approved_and_names_each_hand() -> None:
+    work = after(asked("acknowledge"), asked("propose", note="as asked"), asked("approve", BOB, reason="MANUAL_TRADE"))
     assert work.state is BreakState.APPROVED
     hands = [(hand.by, hand.at, hand.reason) for hand in (work.acknowledged, work.proposed, work.approved) if hand]
     assert hands == [(ALICE, at(1), "OTHER"), (ALICE, at(2), "OTHER"), (BOB, at(3), "MANUAL_TRADE")]
-    assert (work.owner, work.note) == (ALICE, "as told")
+    assert (work.owner, work.note) == (ALICE, "as asked")
 
 
 @pytest.mark.parametrize("action", BreakAction)

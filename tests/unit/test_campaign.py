@@ -56,12 +56,12 @@ class Weather:
 
 
 async def report(house: House, fill: Fill) -> None:
-    """Our side was told of a fill, and tells."""
-    told = FillReport(
+    """Our side has a fill, and reports it."""
+    ours = FillReport(
         EURUSD, fill.fill_id, fill.broker_order_id, fill.side, fill.quantity, fill.price, shown(fill.time), leg=fill.leg
     )
     try:
-        await house.instrument().record([told])
+        await house.instrument().record([ours])
     except JournalAway:
         return
 

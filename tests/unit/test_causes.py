@@ -58,9 +58,9 @@ def test_an_order_that_the_brokers_risk_management_placed_is_a_square_off() -> N
 
 def test_a_break_keeps_what_it_links_and_one_without_is_written_as_ever() -> None:
     plain = Break("1", DiscrepancyType.NAKED_POSITION, "net", Severity.INFO, Phase.GHOST, None, "1", None, "-1", at(0))
-    told = replace(plain, cause=Cause.ASSIGNMENT, linked=("XYZ",), detail="put 50 of XYZ")
+    explained = replace(plain, cause=Cause.ASSIGNMENT, linked=("XYZ",), detail="put 50 of XYZ")
     assert {"linked", "told"}.isdisjoint(break_to(plain, resolved=False, correction=None))
-    assert break_from(break_to(told, resolved=False, correction=None), Severity.INFO) == told
+    assert break_from(break_to(explained, resolved=False, correction=None), Severity.INFO) == explained
 
 
 def test_a_combinations_own_fill_moves_no_leg_while_positions_are_unknown_too() -> None:

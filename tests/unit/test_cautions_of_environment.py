@@ -1,4 +1,4 @@
-"""What stands beside Ray in an environment, and slows it down, is told at ``start`` and by ``check``."""
+"""What stands beside Ray in an environment, and slows it down, is named at ``start`` and by ``check``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supervisor.config.cautions import cautions_of_environment
 
 
 @pytest.mark.parametrize(
-    ("jsonschema", "installed", "told"),
+    ("jsonschema", "installed", "warned"),
     [
         ("4.26.0", ["rfc3987_syntax"], True),
         ("4.25", ["rfc3987_syntax"], True),
@@ -22,13 +22,13 @@ from supervisor.config.cautions import cautions_of_environment
         ("of our own", ["rfc3987_syntax"], False),
     ],
 )
-def test_a_parser_that_each_process_of_ray_would_build_is_told(
-    jsonschema: str, installed: list[str], told: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_parser_that_each_process_of_ray_would_build_is_named(
+    jsonschema: str, installed: list[str], warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cautions, "version", lambda name: jsonschema)
     monkeypatch.setattr(cautions, "find_spec", lambda name: name if name in installed else None)
     found = cautions_of_environment()
-    assert bool(found) == told
+    assert bool(found) == warned
     assert all("pip install 'jsonschema<4.25'" in one for one in found)
 
 

@@ -185,7 +185,7 @@ async def test_what_many_ask_of_one_at_one_moment_travels_together_and_each_has_
 
 class TestTogether:
     @virtual_time
-    async def test_a_message_that_is_lost_is_told_to_everybody_who_waits(self) -> None:
+    async def test_a_message_that_is_lost_is_reported_to_everybody_who_waits(self) -> None:
         async def send(key: Any, calls: Sequence[tuple[object, ...]], timeout_s: float) -> list[Answer]:
             raise ActorUnavailable("fx", "slice", "it is gone")
 

@@ -127,7 +127,7 @@ def test_sections_that_may_change_are_compared_key_by_key(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "expected"),
     [
         ("${TOKEN}", "${TOKEN}", []),
         ("${TOKEN}", "${OTHER}", ["account fx changed: token changed"]),
@@ -137,18 +137,18 @@ def test_sections_that_may_change_are_compared_key_by_key(tmp_path: Path) -> Non
     ],
     ids=["one variable", "another variable", "into the file", "the same in another file", "another literal one"],
 )
-def test_of_a_secret_it_is_told_that_it_changed_and_nothing_else(
-    tmp_path: Path, before: str, after: str, told: list[str]
+def test_of_a_secret_it_is_said_that_it_changed_and_nothing_else(
+    tmp_path: Path, before: str, after: str, expected: list[str]
 ) -> None:
     old, new = made(tmp_path, real(before), name="a.yaml"), made(tmp_path, real(after), name="b.yaml")
     marks = [applied_configuration.marks_of(one, "salt")[0] for one in (old, new)]
     found = difference(old, new, *marks)
 
-    assert list(map(str, found.rows)) == told
+    assert list(map(str, found.rows)) == expected
     shown = repr([row.to_json() for row in found.rows]) + repr(marks)
     assert not any(secret in shown for secret in (SECRET, "another-one"))
     wanted = [specs.children(one, (), of) for one, of in zip((old, new), marks, strict=True)]
-    assert (wanted[0] != wanted[1]) == bool(told), "its account is restarted, or not touched"
+    assert (wanted[0] != wanted[1]) == bool(expected), "its account is restarted, or not touched"
 
 
 def test_a_literal_secret_edited_in_the_very_file_that_runs_is_a_change(tmp_path: Path) -> None:

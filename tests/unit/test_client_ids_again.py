@@ -100,7 +100,7 @@ def test_the_correction_of_an_execution_that_never_counted_changes_nothing() -> 
     desk.restart()
 
 
-def test_a_fill_and_its_bust_told_at_once_take_nothing_from_what_an_order_was_adopted_with() -> None:
+def test_a_fill_and_its_bust_reported_at_once_take_nothing_from_what_an_order_was_adopted_with() -> None:
     desk = Desk()
     desk.look(slice_at(0, [pos(1)], [order("B1", 3, 1, PARTIAL, average="1.1")]))
     done = fill("F2", 1, at_s=5, order_id="B1")

@@ -181,7 +181,7 @@ def test_a_wrong_configuration_is_named_by_line_key_found_and_expected(
     assert SECRET not in str(error)
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_all_problems_are_named_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = f"""\
 defaults: {{confirmations: 0}}
 accounts:
@@ -200,7 +200,7 @@ accounts:
     } == {problem.key for problem in problems}
 
 
-def test_one_mistake_is_told_once(tmp_path: Path) -> None:
+def test_one_mistake_is_named_once(tmp_path: Path) -> None:
     text = "accounts:\n  - {name: tws, broker: ib, port: '${NOT_SET}', client_id: 1, account_id: DU1, instruments: all}"
 
     assert [problem.key for problem in refused(tmp_path, text).problems] == ["accounts[0].port"]
@@ -447,7 +447,7 @@ def test_an_account_nobody_knows_is_named_with_those_there_are(tmp_path: Path) -
         loaded(tmp_path, f"accounts: [{FX}]").account("gx")
 
 
-def test_the_brokers_that_can_run_are_told() -> None:
+def test_the_brokers_that_can_run_are_named() -> None:
     assert {*KINDS, PAPER} == set(CONVENTIONS) == SUPPORTED_BROKERS
 
 
@@ -543,10 +543,10 @@ def test_what_stands_for_a_childs_settings_is_the_same_in_every_process() -> Non
         "d = c.defaults.model_copy(update={'may_stand': stand}); "
         "print([s.fingerprint for s in specs.children(c.model_copy(update={'defaults': d}))])"
     )
-    told = set()
+    outputs = set()
     for seed in ("1", "2", "3"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         ran = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr
-        told.add(ran.stdout)
-    assert len(told) == 1
+        outputs.add(ran.stdout)
+    assert len(outputs) == 1

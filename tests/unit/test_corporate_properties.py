@@ -45,15 +45,15 @@ class World:
         return slice_at(self.time_s, rows, fills=fills or [])
 
     def _row(self, leg: str, quantity: int) -> Position:
-        """A row tells its average where the step is about that: what was paid is the book's own, and is to stay."""
+        """A row has its average where the step is about that: what was paid is the book's own, and is to stay."""
         price = self.prices.get(leg)
         return replace(pos(quantity, price or 0, leg), price_told=price is not None)
 
     def look(self, fills: list[Fill] | None = None) -> None:
         """Twice, as what takes proof takes two looks."""
-        for told in (fills, None):
+        for shown in (fills, None):
             self.time_s += 20
-            self.desk.look(self._slice(told))
+            self.desk.look(self._slice(shown))
 
     def cost(self) -> Decimal:
         return sum((lot.quantity * lot.price for leg in self.desk.book.legs.values() for lot in leg.lots), Decimal(0))

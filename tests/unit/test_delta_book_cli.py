@@ -190,7 +190,7 @@ def test_what_the_table_holds_and_nobody_looks_after_is_an_open_break(house: Hou
     assert [row["instrument"] for row in account["instruments"]] == ["GBP_JPY"]
 
 
-def test_check_says_what_a_column_cannot_tell_and_what_is_lacking(house: House) -> None:
+def test_check_says_what_a_column_cannot_say_and_what_is_lacking(house: House) -> None:
     house.say("GBP_JPY", 100, ago(60), kind=pa.float64())
     said = run("check", house.path)
     assert (said.exit_code, "column qty is double" in said.stdout) == (0, True)
@@ -217,16 +217,16 @@ def test_check_says_what_a_column_cannot_tell_and_what_is_lacking(house: House) 
         (", max_age_s: 0", COLUMNS, "above 0"),
     ],
 )
-def test_mistakes_are_told_before_anything_starts(house: House, more: str, columns: str, words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words) as told:
+def test_mistakes_are_named_before_anything_starts(house: House, more: str, columns: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as caught:
         load(house.write(more, columns))
-    assert "abc" not in str(told.value)
+    assert "abc" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("account", "fits"),
     [
-        ("broker: paper", False),  # mode paper is what this broker has unless told otherwise
+        ("broker: paper", False),  # mode paper is what this broker has unless said otherwise
         ("broker: paper, mode: live", True),
         ("broker: oanda, simulator: true, mode: paper", False),
         ("broker: oanda, simulator: true", True),
@@ -320,7 +320,7 @@ def test_a_table_that_is_not_writable_is_never_written_to(house: House) -> None:
 
 
 class Fake:
-    """A table that answers, or fails, as it is told."""
+    """A table that answers, or fails, as it is asked."""
 
     max_age: timedelta | None = timedelta(seconds=60)
 

@@ -99,9 +99,9 @@ def test_a_row_that_a_vector_deletes_is_never_held_and_the_remedy_is_named(
     delete(desk, [1], store)
     [kept] = pa.table(DeltaTable(desk.uri).deletion_vectors())["selection_vector"].to_pylist()
     assert kept[:2] == [True, False], "the library reads the vector as it was meant"
-    with pytest.raises(Malformed, match="deletion vectors") as told:
+    with pytest.raises(Malformed, match="deletion vectors") as caught:
         desk.book()
-    assert "PURGE" in told.value.remedy
+    assert "PURGE" in caught.value.remedy
 
 
 @pytest.mark.parametrize("harm", ["it is gone", "it is another"])

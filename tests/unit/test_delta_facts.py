@@ -78,7 +78,7 @@ LOST = ("1234.5", "4001.3", "98765.4321", "5")
 def test_polars_loses_a_wide_decimal_by_statistics_and_neither_our_book_nor_our_sinks_table_does(
     tmp_path: Path,
 ) -> None:
-    """Of each value: polars finds it in a table of somebody else's or not, a book tells it, and polars finds it in the
+    """Of each value: polars finds it in a table of somebody else's or not, a book says it, and polars finds it in the
     table that our sink writes."""
     found = {}
     for place, value in enumerate(LOST):

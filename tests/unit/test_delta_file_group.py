@@ -48,6 +48,6 @@ def test_each_row_is_what_a_scan_says_whichever_columns_are_read(tmp_path: Path,
 
 
 @pytest.mark.parametrize("near", [True, False])
-def test_files_with_other_numbers_of_rows_than_the_log_tells_are_an_error(tmp_path: Path, near: bool) -> None:
+def test_files_with_other_numbers_of_rows_than_the_log_says_are_an_error(tmp_path: Path, near: bool) -> None:
     with pytest.raises(pa.ArrowInvalid, match="its log says"):
         group(written(tmp_path), tmp_path, near=near, lose=1).read(COLUMNS)

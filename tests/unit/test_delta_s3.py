@@ -147,9 +147,9 @@ def test_a_book_in_a_store_is_read_corrected_once_and_its_lost_files_are_named(
         address = f"{options['AWS_ENDPOINT_URL']}/bucket/{path}"
         gone = urllib.request.Request(address, method="DELETE", headers={"Authorization": credential})  # noqa: S310
         urllib.request.urlopen(gone, timeout=5).close()  # noqa: S310 - our own server on loopback
-    with pytest.raises(Malformed, match="gone") as told:
+    with pytest.raises(Malformed, match="gone") as caught:
         open_book_table(spec).read(_now())
-    assert SECRET not in str(told.value)
+    assert SECRET not in str(caught.value)
 
 
 def test_a_book_in_a_store_that_does_not_answer_is_unreachable_and_no_credential_is_shown(
@@ -167,6 +167,6 @@ def test_a_book_in_a_store_that_does_not_answer_is_unreachable_and_no_credential
         "retry_timeout": "1s",
     }
     spec = BookTableSpec("ib", "s3://bucket/book", key="contract", quantity="qty", time="at", options=nobody)
-    with pytest.raises(Unreachable) as told:
+    with pytest.raises(Unreachable) as caught:
         open_book_table(spec).read(_now())
-    assert SECRET not in str(told.value) + repr(spec)
+    assert SECRET not in str(caught.value) + repr(spec)

@@ -90,7 +90,7 @@ async def test_a_sink_follows_the_journal_and_writes_the_rest_before_it_ends(tmp
 
 
 class Fake:
-    """A sink that fails as it is told."""
+    """A sink that fails as it is asked."""
 
     def __init__(self) -> None:
         self.failures: list[Exception] = []
@@ -231,7 +231,7 @@ def test_without_the_library_no_sink_is_started_and_check_and_status_say_so(
         ("sinks: [{delta: t}, {delta: t}]", "each table once"),
     ],
 )
-def test_mistakes_are_told(tmp_path: Path, sinks: str, words: str) -> None:
+def test_mistakes_are_named(tmp_path: Path, sinks: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         load(write(tmp_path, sinks + "\n"))
 

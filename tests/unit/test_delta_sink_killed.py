@@ -32,7 +32,7 @@ BRIEF_S = 0.02
 STREAMS = [f"acc/S{number}" for number in range(4)]
 MOMENTS = ("first", "write", "commit", "compact")
 """When a process is killed, which has begun to write each time: when the first data file of its has come, of which the
-log does not tell yet; when one has after a commit of its; some time after a commit; and the same while it compacts
+log does not show yet; when one has after a commit of its; some time after a commit; and the same while it compacts
 after each batch."""
 
 

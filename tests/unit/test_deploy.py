@@ -50,8 +50,8 @@ def unit() -> dict[str, str]:
 def our_options(command: list[str]) -> None:
     """That the command line knows a command and its options."""
     name, *rest = command
-    told = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
-    assert all(option in told for option in rest if option.startswith("--")), command
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
+    assert all(option in shown for option in rest if option.startswith("--")), command
 
 
 def test_the_container_file_is_clean() -> None:

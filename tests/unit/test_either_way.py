@@ -82,7 +82,7 @@ def test_both_ways_do_the_same(tmp_path: Path) -> None:
     assert all(path in result.stderr for result in asked)
 
 
-def test_the_dashboard_is_told_with_its_token_s_place_and_never_the_token_in_a_pipe(
+def test_the_dashboard_is_named_with_its_token_s_place_and_never_the_token_in_a_pipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from supervisor.cli import dashboard
@@ -101,8 +101,8 @@ def test_the_dashboard_is_told_with_its_token_s_place_and_never_the_token_in_a_p
     run = RunFile("127.0.0.1:1", "token", "n", os.getpid(), False, None, None, "http://127.0.0.1:8265", "/tmp/ray/x")  # noqa: S108 - nothing is there
     run_file.write(load(path), run)
 
-    told = CliRunner().invoke(app, ["dashboard", str(path)])
+    result = CliRunner().invoke(app, ["dashboard", str(path)])
 
-    assert told.stdout.splitlines() == ["http://127.0.0.1:8265", "logs: /tmp/ray/x"]
-    assert str(token) in told.stderr
-    assert "the-token" not in told.output
+    assert result.stdout.splitlines() == ["http://127.0.0.1:8265", "logs: /tmp/ray/x"]
+    assert str(token) in result.stderr
+    assert "the-token" not in result.output

@@ -13,12 +13,12 @@ from tests.unit.builders import SIDED, TICKET, Desk, at, dec, pos, slice_at
 NETTED = Conventions()
 
 
-def held(leg: str | None = "net", told: Conventions | None = None, named: Conventions = NETTED) -> BookState:
-    """The book of an account whose legs are ``named`` so, and ``told`` by its broker."""
+def held(leg: str | None = "net", stated: Conventions | None = None, named: Conventions = NETTED) -> BookState:
+    """The book of an account whose legs are ``named`` so, and ``stated`` by its broker."""
     desk = Desk(Policy(conventions=named))
     rows = [pos(10, leg=leg)] if leg else []
-    desk.look(slice_at(0, rows, conventions=named if told is None else told))
-    return book_state(desk.book, desk.policy, at(1), at(0), None, told)
+    desk.look(slice_at(0, rows, conventions=named if stated is None else stated))
+    return book_state(desk.book, desk.policy, at(1), at(0), None, stated)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A fill that cannot be, a fill of an order that nobody knows, and what an instrument's own log tells."""
+"""A fill that cannot be, a fill of an order that nobody knows, and what an instrument's own log says."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def logged() -> Iterator[list[str]]:
     logger.remove(handle)
 
 
-def test_an_instrument_s_log_tells_what_changed_and_is_bounded(logged: list[str]) -> None:
+def test_an_instrument_s_log_says_what_changed_and_is_bounded(logged: list[str]) -> None:
     now_s = 0.0
     diary = Diary("fx/EUR_USD", lambda: now_s)
     book: dict[str, Json] = {}

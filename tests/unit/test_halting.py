@@ -113,8 +113,8 @@ async def test_an_instrument_that_is_found_later_is_halted_with_its_account(tmp_
         hall.brokers["fx"].hold(5, instrument="USD_CHF")
         found = await hall.until(lambda s: states(s).get("fx/USD_CHF") == "UP", "the second is found")
         assert found
-        told = (await (await sup.instrument("fx", "USD_CHF")).trading_allowed()).reasons
-        assert Obstacle.HALTED in [reason.obstacle for reason in told]
+        against = (await (await sup.instrument("fx", "USD_CHF")).trading_allowed()).reasons
+        assert Obstacle.HALTED in [reason.obstacle for reason in against]
 
 
 @virtual_time
@@ -225,10 +225,10 @@ async def test_a_refused_account_is_not_traded(tmp_path: Path) -> None:
         assert await eur.trading_allowed()
         hall.brokers["fx"].failing = refused()
 
-        async def told() -> bool:
+        async def refused_there() -> bool:
             return Obstacle.ACCOUNT_REFUSED in [r.obstacle for r in (await eur.trading_allowed()).reasons]
 
-        await until_so(told, "the refusal is a reason")
+        await until_so(refused_there, "the refusal is a reason")
         assert await (await sup.instrument("cfd", "EURUSD")).trading_allowed()
 
 

@@ -1,4 +1,4 @@
-"""A model's position features beside the book: what differs, by how much, and when nothing can be told."""
+"""A model's position features beside the book: what differs, by how much, and when nothing can be said."""
 
 # mypy: disable-error-code="comparison-overlap"
 # A Decimal is meant to equal an int here.
@@ -97,7 +97,7 @@ def test_features_of_the_book_agree_within_the_policys_tolerances(book: BookStat
         (HEDGED, {"leg": "long", "quantity": 150}, "quantity", 200, 50),
     ],
 )
-def test_what_differs_is_told_with_the_books_value_and_the_difference(
+def test_what_differs_is_named_with_the_books_value_and_the_difference(
     book: BookState, features: Mapping[str, Any], field: str, ours: object, difference: object
 ) -> None:
     """FEATURES 8"""

@@ -74,7 +74,7 @@ def test_a_server_gets_what_is_due_in_one_post_and_its_password_from_the_environ
     assert authorization == "Basic " + base64.b64encode(b"me:s3cret@/").decode()
 
 
-def test_one_that_refuses_or_lacks_its_password_is_away_and_no_credential_is_told(
+def test_one_that_refuses_or_lacks_its_password_is_away_and_no_credential_is_named(
     collector: tuple[int, list[tuple[str, str | None]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port, _ = collector
@@ -146,7 +146,7 @@ class Mailbox:
 @pytest.fixture
 def mailbox() -> Iterator[tuple[int, Mailbox]]:
     box = Mailbox()
-    with socket.socket() as free:  # its controller cannot be told to take any
+    with socket.socket() as free:  # its controller cannot be asked to take any
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     controller = Controller(box, hostname="127.0.0.1", port=port)

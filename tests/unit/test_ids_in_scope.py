@@ -72,7 +72,7 @@ def test_a_fill_of_the_next_day_with_yesterdays_id_counts() -> None:
     assert types(desk.look(daily(DAY_S + 110, 40, traded(30, DAY_S + 50, "B2")))) == []
 
 
-def test_both_sides_of_one_match_count_in_whatever_order_they_are_told() -> None:
+def test_both_sides_of_one_match_count_in_whatever_order_they_are_reported() -> None:
     sell, buy = traded(10, 50, "B9", Side.SELL), traded(10, 50, "B5")
     for first, then in (([sell], [buy, sell]), ([buy], [sell, buy])):
         desk = Desk()

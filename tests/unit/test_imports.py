@@ -51,7 +51,7 @@ def test_the_processes_of_a_cluster_of_our_own_share_their_bytecode(monkeypatch:
     assert "PYTHONDONTWRITEBYTECODE" not in os.environ
 
 
-def test_ray_tells_a_program_that_connects_nothing_of_how_many_processes_the_fleet_has() -> None:
+def test_ray_gives_a_program_that_connects_no_word_of_how_many_processes_the_fleet_has() -> None:
     """By a setting of Ray's own, which it reads when it is imported; whatever else Ray says is shown."""
     code = (
         "from actors.runtime.ray_environment import Address, prepare; prepare(Address('127.0.0.1:1', None))\n"

@@ -45,7 +45,7 @@ from tests.unit.virtual_time import virtual_time
 
 
 @virtual_time
-async def test_two_verdicts_at_once_both_tell_the_truth(tmp_path: Path) -> None:
+async def test_two_verdicts_at_once_both_say_the_truth(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         house.broker.hold(10)
         await verdict(house)
@@ -90,7 +90,7 @@ async def test_an_account_that_restarts_between_the_slice_and_the_lookup_proves_
 
 @virtual_time
 async def test_an_account_that_answers_lookups_with_nothing_leaves_the_orders_open(tmp_path: Path) -> None:
-    """Law 7: a half answer is no answer, and is told."""
+    """Law 7: a half answer is no answer, and is reported."""
     async with a_house(tmp_path, policy=AT_ONCE) as house:
         house.broker.order("7", client_id="c1")
         await verdict(house)
@@ -189,7 +189,7 @@ async def test_a_fill_read_beside_an_unreadable_one_is_applied_at_once(tmp_path:
 
 @virtual_time
 async def test_a_fill_recorded_after_a_restart_joins_the_leg_that_the_account_keeps(tmp_path: Path) -> None:
-    """FEATURES 13: before the broker has said how it keeps positions, the book's own legs tell."""
+    """FEATURES 13: before the broker has said how it keeps positions, the book's own legs say."""
     policy = replace(QUICK, conventions=Conventions(LegScheme.TICKET))
     async with a_house(tmp_path, policy=policy, conventions=Conventions(LegScheme.NET)) as house:
         house.broker.hold(10)
@@ -217,7 +217,7 @@ async def test_health_answers_while_a_cycle_hangs_and_shows_how_long(tmp_path: P
 
 @virtual_time
 async def test_health_waits_for_the_first_cycle_as_long_as_it_is_asked_to(tmp_path: Path) -> None:
-    """Whoever starts a fleet is told of each book as soon as it is verified."""
+    """Whoever starts a fleet learns of each book as soon as it is verified."""
     async with a_house(tmp_path, interval_s=10.0, patience_s=None, cycle_timeout_s=1e6) as house:
         now_s = asyncio.get_running_loop().time
         house.broker.gate.clear()

@@ -111,7 +111,7 @@ class TestAppending:
         journal.append([Append("fx/A", 0, events("1", "2"))])
         assert journal.append([Append("fx/A", 0, offered)]) == [Stale("fx/A", 0, 2)]
 
-    def test_an_append_of_nothing_tells_a_writer_whether_it_is_still_the_writer(self, journal: Journal) -> None:
+    def test_an_append_of_nothing_shows_a_writer_whether_it_is_still_the_writer(self, journal: Journal) -> None:
         assert journal.append([]) == []
         assert journal.append([Append("fx/A", 0, ())]) == [Appended(0, 0)]
         assert journal.append([Append("fx/A", 0, events("1")), Append("fx/A", 1, ())]) == [

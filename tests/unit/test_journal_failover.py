@@ -167,8 +167,8 @@ async def test_during_a_failover_the_books_wait_and_then_go_on(
         assert (report.status, quantities(report), report.error) == ("SUCCESS", {"net": "9"}, None)
         assert await unverified(house) == []
         assert (await house.audit.verify()).ok
-        told = [record.event.event_id for record in await house.audit.records(limit=10_000)]
-        assert len(told) == len(set(told))
+        ids = [record.event.event_id for record in await house.audit.records(limit=10_000)]
+        assert len(ids) == len(set(ids))
         assert (await house.audit.health())["last_outage"] is not None
     finally:
         await house.close()
@@ -237,7 +237,7 @@ def test_a_former_primary_that_comes_back_is_not_written_to(make_servers: Callab
     first.close()
     servers.primary.kill()
     servers.standby.promote()
-    # No record is written that would tell the two apart.
+    # No record is written that would distinguish the two.
     a_writer(servers.url, beside).close()
     servers.primary.start()
     servers.primary.configure(synchronous_standby_names="")

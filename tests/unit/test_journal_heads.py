@@ -123,7 +123,7 @@ async def test_what_came_since_the_last_line_is_noted_at_the_end_and_once(
     assert noted(heads) == [1, 3]
 
 
-async def test_a_file_that_cannot_be_written_is_told_once_and_stops_nothing(
+async def test_a_file_that_cannot_be_written_is_named_once_and_stops_nothing(
     audit: Audit, heads: Path, clock: Clock, logged: list[str]
 ) -> None:
     heads.mkdir()

@@ -115,7 +115,7 @@ class TestItsFile:
     @pytest.mark.parametrize("pages", [1, 2, 4], ids=lambda pages: f"{pages} pages")
     @pytest.mark.parametrize("how", ["cut", "zeroed"])
     @pytest.mark.parametrize("log", ["with its log", "without its log"])
-    def test_the_last_pages_are_missed_and_the_last_whole_record_is_told(
+    def test_the_last_pages_are_missed_and_the_last_whole_record_is_named(
         self, torn: Path, how: str, pages: int, log: str
     ) -> None:
         if log == "without its log":

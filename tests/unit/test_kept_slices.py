@@ -197,7 +197,7 @@ class TestRecompute:
         assert words.exit_code == 0
         assert f"{found['passes']} passes decided on again, {found['same']} the same" in words.stdout
 
-    def test_code_that_decides_otherwise_is_told(self, tmp_path: Path) -> None:
+    def test_code_that_decides_otherwise_is_named(self, tmp_path: Path) -> None:
         """The journal holds what other code decided: a smaller position, and none of the rest."""
         grounds = Grounds(Book("fx", EURUSD), _of_fx(slice_at(1, [pos(5)])), Policy(), at(1), None)
         first, *_ = grounds.decide().events
@@ -215,8 +215,8 @@ class TestRecompute:
         assert 'correction "none" would be "force_add_position"' in result.stdout
         assert "RECONCILED" in result.stdout
         assert "it would be decided" in result.stdout
-        (told,) = document(tmp_path)["otherwise"]
-        assert (told["stream"], told["version"], told["seqs"]) == ("fx/EURUSD", 0, [1])
+        (differing,) = document(tmp_path)["otherwise"]
+        assert (differing["stream"], differing["version"], differing["seqs"]) == ("fx/EURUSD", 0, [1])
 
     def test_a_slice_that_was_altered_is_named(self, day: Path) -> None:
         with sqlite3.connect(day / "journal.db.slices") as store:

@@ -99,7 +99,7 @@ CONFIGURATIONS = {
     "no YAML": "journal: {\n",
     "twice": "ray: {}\nray: {}\n",
 }
-IS_TOLD_CHEAPLY = {"the default", "a path", "an absolute path", "of home", "a namespace"}
+IS_SAID_CHEAPLY = {"the default", "a path", "an absolute path", "of home", "a namespace"}
 
 
 def said(ask: Callable[[], object]) -> tuple[type[BaseException], str] | None:
@@ -131,21 +131,21 @@ def test_what_is_said_from_cheap_facts_is_what_is_said_otherwise(
     path = tmp_path / "accounts.yaml"
     path.write_text(CONFIGURATIONS[name] + ("" if name in {"a list", "no YAML"} else ACCOUNTS))
     with a_port(None) as nowhere:
-        if of_a_process is not None and name in IS_TOLD_CHEAPLY - {"of home", "an absolute path"}:
+        if of_a_process is not None and name in IS_SAID_CHEAPLY - {"of home", "an absolute path"}:
             left(path, nowhere, of_a_process)
         cheap = nobody(path, None, 1.0)
-        assert (cheap is not None) == (name in IS_TOLD_CHEAPLY)
+        assert (cheap is not None) == (name in IS_SAID_CHEAPLY)
         if cheap is not None:
             assert said(lambda: open_connection(path, None, None, 1.0)) == (NotRunning, str(cheap))
 
 
 @pytest.mark.parametrize("address", ["somewhere", "127.0.0.1:0", "127.0.0.1:99999", "[::1]:1", "127.0.0.1:1", "a:b"])
-def test_an_address_at_which_nothing_listens_is_told_in_the_same_words(address: str) -> None:
+def test_an_address_at_which_nothing_listens_is_reported_in_the_same_words(address: str) -> None:
     cheap = nobody(None, address, 1.0)
     assert said(lambda: open_connection(None, address, None, 1.0)) == (NotRunning, str(cheap))
 
 
-def test_without_a_configuration_and_a_cluster_it_is_told_in_the_same_words(
+def test_without_a_configuration_and_a_cluster_it_is_reported_in_the_same_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -241,7 +241,7 @@ def test_a_program_that_finds_nobody_has_imported_next_to_nothing(tmp_path: Path
         ("timeout_s=True", "Type"),
     ],
 )
-def test_an_argument_that_is_wrong_is_told_first(tmp_path: Path, given: str, error: str) -> None:
+def test_an_argument_that_is_wrong_is_named_first(tmp_path: Path, given: str, error: str) -> None:
     code = f"import supervisor\nsupervisor.connect({str(tmp_path)!r}, {given})"
     done: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert error in done.stderr.splitlines()[-1]

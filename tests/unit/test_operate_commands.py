@@ -1,4 +1,4 @@
-"""What a person is told of halts by `status` and `halt`, and of a burst of records by `start`."""
+"""What a person learns of halts by `status` and `halt`, and of a burst of records by `start`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def verified() -> Desk:
     return desk
 
 
-def test_an_order_that_had_a_provisional_id_is_the_same_order_when_its_real_one_is_told() -> None:
+def test_an_order_that_had_a_provisional_id_is_the_same_order_when_its_real_one_is_reported() -> None:
     desk = verified()
     desk.report(order_report("c1"), at_s=5)
     desk.look(slice_at(20, orders=[order("17/1", client_id="c1")], conventions=IB))
@@ -98,7 +98,7 @@ def test_two_working_orders_of_one_reference_are_a_critical_duplicate_and_neithe
     ],
     ids=["a tag that many may bear", "one that has ended", "another reference", "a child of the first"],
 )
-def test_orders_that_are_no_duplicates_are_told_as_none(conventions: Conventions, second: object) -> None:
+def test_orders_that_are_no_duplicates_are_reported_as_none(conventions: Conventions, second: object) -> None:
     desk = verified()
     desk.report(order_report("c1"), at_s=5)
     rows = [order("900", client_id="c1"), second]
@@ -125,7 +125,7 @@ def test_an_overfill_is_critical_and_the_order_keeps_the_quantity_that_was_order
     assert desk.quantities() == {"net": dec(120)}
 
 
-def test_an_order_of_which_no_quantity_is_told_is_not_filled_by_its_first_fill() -> None:
+def test_an_order_of_which_no_quantity_is_reported_is_not_filled_by_its_first_fill() -> None:
     desk = verified()
     row = order("900", 0, side=Side.BUY, client_id="x")
     desk.look(slice_at(10, orders=[row], conventions=IB))

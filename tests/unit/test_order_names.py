@@ -92,7 +92,7 @@ def test_an_order_recorded_without_its_time_is_not_held_to_our_last_activity(gap
     assert (only.broker_order_id, only.strategy, only.status, int(only.filled_quantity)) == ("B1", "s1", PARTIAL, 40)
 
 
-def test_a_row_that_tells_its_client_id_late_makes_two_orders_one_and_counts_nothing_twice() -> None:
+def test_a_row_that_shows_its_client_id_late_makes_two_orders_one_and_counts_nothing_twice() -> None:
     desk = Desk()
     desk.look(slice_at(0))
     desk.look(slice_at(5, [pos(40)], [order("B1", 100, 40, PARTIAL, average="1.1", submitted_at=at(3))]))
@@ -165,11 +165,13 @@ def test_of_two_orders_that_are_one_each_fill_was_counted_in_one_and_all_of_them
     desk.look(slice_at(0))
     desk.report(order_report("c1", quantity=100, submitted_at=at(1)), at_s=1)
     row = order("B1", 100, 10, OrderStatus.PARTIALLY_FILLED, average="1.1")
-    told = fill("F2", 6, at_s=3, order_id="B1")
+    second = fill("F2", 6, at_s=3, order_id="B1")
     unanswered = {"c1": OrderAnswer(OrderQuery(INSTRUMENT, None, "c1"), failure="timed out")}
     desk.look(slice_at(2, [], [order("B1", 100)]), answers=unanswered)
     desk.report(fill_report("F1", 4, at_s=3, client_id="c1"), at_s=4)
-    desk.look(slice_at(12, [pos(10)], [order("B1", 100, 6, OrderStatus.PARTIALLY_FILLED)], [told]), answers=unanswered)
+    desk.look(
+        slice_at(12, [pos(10)], [order("B1", 100, 6, OrderStatus.PARTIALLY_FILLED)], [second]), answers=unanswered
+    )
     desk.report(order_report("c1", "B1", 100, OrderStatus.OPEN, submitted_at=at(1)), at_s=13)
     last = desk.look(slice_at(20, [pos(10)], [row]))
     (one,) = desk.book.orders.values()

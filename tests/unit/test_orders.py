@@ -139,7 +139,7 @@ def test_a_fill_reported_before_its_order_counts_in_it() -> None:
 
 
 def test_a_fill_booked_under_the_brokers_id_counts_once_that_id_is_known_to_be_ours() -> None:
-    """The answer about orders was lost when the fill came, so nobody could tell whose it was."""
+    """The answer about orders was lost when the fill came, so nobody could say whose it was."""
     desk = Desk()
     desk.look(slice_at(0))
     desk.report(order_report("c1", submitted_at=at(1)), at_s=1)

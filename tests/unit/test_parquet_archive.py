@@ -80,7 +80,7 @@ def test_a_record_that_was_changed_in_it_is_named(years: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xa5" * 400 + b"PAR1"])
-def test_one_that_is_damaged_or_something_else_is_told(years: Path, content: bytes) -> None:
+def test_one_that_is_damaged_or_something_else_is_named(years: Path, content: bytes) -> None:
     file = years / "year0.parquet"
     os.chmod(file, 0o600)
     file.write_bytes(content)
@@ -109,7 +109,7 @@ def test_the_archive_before_it_is_found_beside_it(years: Path) -> None:
     assert "are in year1.db, which was not read" in found.output
 
 
-def test_one_that_is_not_there_is_told(years: Path) -> None:
+def test_one_that_is_not_there_is_named(years: Path) -> None:
     found = audit("verify", "--journal", years / "none.parquet")
     assert found.exit_code == 3
     assert "there is no such file" in found.output

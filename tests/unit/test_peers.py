@@ -1,4 +1,4 @@
-"""Where other reconcilers fail: the stories of PEERS.md that the core alone can tell, one test a row."""
+"""Where other reconcilers fail: the stories of PEERS.md that the core alone can show, one test a row."""
 
 # mypy: disable-error-code="comparison-overlap"
 # A Decimal is meant to equal an int here.

@@ -30,7 +30,9 @@ class Answer:
         pytest.param(
             Side.SELL, Answer(Complete((pos(10, leg="7"),)), 11, 11), id="a leg that is not shown, not settled yet"
         ),
-        pytest.param(Side.BUY, Answer(Complete(BOTH), 16, 16, FAILED), id="settled, and its own row may be told yet"),
+        pytest.param(
+            Side.BUY, Answer(Complete(BOTH), 16, 16, FAILED), id="settled, and its own row may be reported yet"
+        ),
         pytest.param(Side.BUY, Answer(Partial(BOTH), 16, 16), id="settled, and a leg may be there that is not shown"),
     ],
 )
@@ -42,7 +44,7 @@ def test_a_fill_that_waits_for_its_leg_waits_on(side: Side, answer: Answer) -> N
     asked = slice_at(answer.asked_s, answer.shown, [], answer.fills, conventions=TICKET)
     desk.look(asked, now=at(answer.heard_s))
     assert desk.quantities() == {"7": 10, "8": 10}
-    assert [told.fill.fill_id for told in desk.book.pending_fills()] == ["F1"]
+    assert [one.fill.fill_id for one in desk.book.pending_fills()] == ["F1"]
 
 
 def test_a_leg_that_is_gone_once_settled_is_where_a_close_that_waited_was() -> None:

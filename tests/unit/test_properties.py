@@ -39,10 +39,10 @@ STREAMING = (
 
 @runs(300)
 @given(worlds, programs, st.lists(st.tuples(st.sampled_from(STREAMING), st.integers(0, 30), st.integers(0, 30))))
-def test_what_a_stream_tells_early_twice_or_never_comes_to_the_same_book(
+def test_what_a_stream_reports_early_twice_or_never_comes_to_the_same_book(
     world: World, before: list[tuple[str, int, int]], program: list[tuple[str, int, int]]
 ) -> None:
-    """PEERS 11: in books that are in step when the stream begins to tell, so that most of it is taken at once."""
+    """PEERS 11: in books that are in step when the stream begins to report, so that most of it is taken at once."""
     world.broker.reports_fills = True
     for step in before[:8]:
         world.step(*step)

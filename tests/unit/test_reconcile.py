@@ -132,7 +132,7 @@ def test_the_fills_of_an_answer_too_old_to_act_on_are_asked_for_again() -> None:
     assert desk.quantities() == {"net": 3}
 
 
-def test_fills_that_the_broker_no_longer_has_are_told_once_and_the_next_ones_are_fills_again() -> None:
+def test_fills_that_the_broker_no_longer_has_are_reported_once_and_the_next_ones_are_fills_again() -> None:
     """FEATURES 16: what is lost is said, in the journal, with the place from which it goes on."""
     desk = Desk()
     desk.look(slice_at(0, [pos(1)]))

@@ -132,7 +132,7 @@ def test_a_selection_gives_a_verdict_on_what_it_names_alone(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "words"),
     [
         (("--account", "nope"), "There are: fx, cfd, old"),
         (("--account", "old"), "account old is disabled"),
@@ -142,13 +142,13 @@ def test_a_selection_gives_a_verdict_on_what_it_names_alone(
     ],
 )
 def test_a_selection_of_what_there_is_not_is_a_usage_error_with_the_known_names(
-    house: House, arguments: tuple[str, ...], told: str
+    house: House, arguments: tuple[str, ...], words: str
 ) -> None:
     result = run("reconcile", house.path, *arguments)
 
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert told in result.stderr
+    assert words in result.stderr
 
 
 def test_one_account_down_is_unverified_and_the_other_has_its_verdict(house: House) -> None:

@@ -322,7 +322,7 @@ def test_the_place_in_the_brokers_fills_does_not_move_past_a_fill_that_is_not_ap
 
 
 def test_a_fill_of_the_very_second_of_the_adoption_that_its_order_already_has_is_no_difference() -> None:
-    """MT5 tells seconds: a fill may seem to be later than the look that already counted it. It is remembered, and
+    """MT5 reports seconds: a fill may seem to be later than the look that already counted it. It is remembered, and
     neither reported nor counted."""
     desk = Desk()
     done = order("B1", 60, 60, OrderStatus.FILLED)
@@ -388,7 +388,7 @@ def test_a_correction_that_a_position_taken_over_contains_is_only_recorded() -> 
     assert "e.02" in desk.book.applied
 
 
-def test_a_correction_is_only_told_where_nothing_is_to_be_corrected() -> None:
+def test_a_correction_is_only_reported_where_nothing_is_to_be_corrected() -> None:
     """PEERS 10"""
     desk = desk_with_order()
     base = fill("e.01", 100, "1.2", at_s=5, order_id="B1")
@@ -402,8 +402,8 @@ def test_a_correction_is_only_told_where_nothing_is_to_be_corrected() -> None:
 
 def test_a_commission_is_kept_with_its_fill() -> None:
     desk = desk_with_order()
-    told = replace(fill("x1", 7, at_s=5, order_id="B1"), commission=dec("1.05"), commission_currency="USD")
-    decision = desk.look(slice_at(10, [pos(7)], fills=[told]))
+    charged = replace(fill("x1", 7, at_s=5, order_id="B1"), commission=dec("1.05"), commission_currency="USD")
+    decision = desk.look(slice_at(10, [pos(7)], fills=[charged]))
     (event,) = [event for event in decision.events if event.type is EventType.ORDER_FILLED]
     assert (event.payload["commission"], event.payload["commission_currency"]) == ("1.05", "USD")
 
@@ -422,7 +422,7 @@ def test_a_fill_of_an_unknown_order_from_before_the_first_look_is_recorded_and_c
     assert desk.look(slice_at(20, [pos(10)], fills=[early])).events == ()
 
 
-def test_a_correction_told_before_its_execution_counts_alone() -> None:
+def test_a_correction_reported_before_its_execution_counts_alone() -> None:
     desk = desk_with_order()
     base = fill("e.01", 100, "1.2", at_s=5, order_id="B1")
     again = corrected(base, "e.02", 80, "1.3")

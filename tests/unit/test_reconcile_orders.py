@@ -182,7 +182,7 @@ def test_an_order_that_took_the_place_of_ours_is_ours() -> None:
     assert all(d.found.severity is Severity.INFO for d in decision.discrepancies)
 
 
-def test_the_replacement_is_ours_when_only_the_answer_by_id_tells_of_it() -> None:
+def test_the_replacement_is_ours_when_only_the_answer_by_id_shows_it() -> None:
     desk = desk_with()
     gone = order("B1", status=S.CANCELLED, client_id="c1", replaced_by="B2")
     decision = desk.look(slice_at(60, orders=[order("B2", 60)]), answers={"B1": OrderAnswer(QUERY, gone)})

@@ -320,7 +320,7 @@ def test_a_slice_that_carries_an_earlier_answer_on_shows_a_ghost_and_proves_noth
 
 
 def test_a_leg_that_is_not_read_is_unknown_and_never_closed_and_the_other_legs_go_on() -> None:
-    """Law 1: a COMPLETE section says nothing about what its adapter was told not to read."""
+    """Law 1: a COMPLETE section says nothing about what its adapter was asked not to read."""
     desk = verified(pos(24, leg="holdings"), pos(10, leg="MIS"), pos(3, leg="CNC"))
     unread = {"holdings": "the holdings are not read. Read them"}
     for seconds in (10, 11, 12):

@@ -121,7 +121,7 @@ def test_an_account_with_all_instruments_takes_any_symbol() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "beginning"),
     [
         ("nonsense", "line 1: found invalid JSON (Expecting value), expected one JSON object"),
         ("[1]", "line 1: found a list, expected one JSON object"),
@@ -169,11 +169,11 @@ def test_an_account_with_all_instruments_takes_any_symbol() -> None:
         ('{"kind":"fill","price":' + "9" * 5000 + "}", "line 1: found invalid JSON"),
     ],
 )
-def test_a_bad_line_names_its_key_what_was_found_and_what_was_expected(line: object, told: str) -> None:
-    assert _problems(line)[0].startswith(told)
+def test_a_bad_line_names_its_key_what_was_found_and_what_was_expected(line: object, beginning: str) -> None:
+    assert _problems(line)[0].startswith(beginning)
 
 
-def test_every_problem_of_every_line_is_told_at_once() -> None:
+def test_every_problem_of_every_line_is_named_at_once() -> None:
     missing = {key: value for key, value in FILL.items() if key not in {"price", "time"}}
 
     problems = _problems(ORDER, "", missing | {"side": "UP"}, POSITION | {"quantity": "many"})

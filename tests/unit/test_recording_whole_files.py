@@ -22,7 +22,7 @@ OTHER = FILL | {"instrument": "EUR_USD", "fill_id": "e1", "price": "1.1"}
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "words"),
     [
         ([OTHER, FILL | {"time": "2999-01-01T00:00:00Z"}], "line 2: fx/GBP_JPY: fill f1 is dated 2999"),
         ([OTHER, FILL, FILL | {"quantity": "9"}], "line 3: fx/GBP_JPY: fill f1 was reported as a BUY of 5"),
@@ -39,12 +39,12 @@ OTHER = FILL | {"instrument": "EUR_USD", "fill_id": "e1", "price": "1.1"}
     ],
 )  # fmt: skip
 def test_a_line_that_its_book_refuses_is_named_by_number_and_no_book_takes_anything(
-    house: House, lines: list[dict[str, str]], told: str
+    house: House, lines: list[dict[str, str]], words: str
 ) -> None:
     result = run("record", house.path, "--account", "fx", stdin="\n".join(map(json.dumps, lines)))
 
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert words in result.stderr
     assert "nothing was recorded, 1 to correct" in result.stderr
     assert records(house) == []
 

@@ -17,7 +17,7 @@ from tests.unit.fakes import EURUSD, a_house
 from tests.unit.virtual_time import virtual_time
 
 
-def test_a_submission_told_again_undoes_no_amendment() -> None:
+def test_a_submission_reported_again_undoes_no_amendment() -> None:
     desk = Desk()
     sent = order_report("c1", quantity=3, submitted_at=at(0))
     desk.report(sent, at_s=0)
@@ -29,7 +29,7 @@ def test_a_submission_told_again_undoes_no_amendment() -> None:
     assert (now.quantity, now.status) == (dec(8), OrderStatus.OPEN)
 
 
-def test_a_submission_told_again_is_not_that_of_the_order_which_took_its_place() -> None:
+def test_a_submission_reported_again_is_not_that_of_the_order_which_took_its_place() -> None:
     desk = Desk()
     sent = order_report("c1", quantity=3, submitted_at=at(0))
     desk.report(sent, at_s=0)
@@ -59,7 +59,7 @@ def test_an_order_under_the_same_client_id_sent_at_another_time_is_another_repor
 
 @pytest.mark.parametrize(("times", "durable"), [(2, True), (9, False)])
 @virtual_time
-async def test_who_is_fenced_again_and_again_is_told_that_the_report_is_not_known_to_be_in(
+async def test_who_is_fenced_again_and_again_learns_that_the_report_is_not_known_to_be_in(
     tmp_path: Path, times: int, durable: bool
 ) -> None:
     async with a_house(tmp_path) as house:
@@ -89,7 +89,7 @@ async def test_who_is_fenced_again_and_again_is_told_that_the_report_is_not_know
 
 @virtual_time
 async def test_what_became_durable_without_an_answer_is_in_the_book_by_the_next_cycle(tmp_path: Path) -> None:
-    """Law 2. Nothing else is written meanwhile, so no fence would tell."""
+    """Law 2. Nothing else is written meanwhile, so no fence would show it."""
     async with a_house(tmp_path) as house:
         await house.instrument().reconcile_now()
         sent = OrderReport(EURUSD, "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)

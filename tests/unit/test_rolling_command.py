@@ -151,13 +151,15 @@ def test_the_command_prints_each_that_has_come_up(
 ) -> None:
     states = (state("RUNNING", "fx", "audit"), state("RUNNING", "audit"), state("DONE"))
     assert run(monkeypatch, configuration, Running(BEGUN, *states, differs=True)) == 0
-    told = capsys.readouterr()
-    assert told.out.splitlines() == [
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
         f"0.0.9 → {TO}: the supervisor, fx/A, fx, audit",
         *(f"{name} runs {TO}" for name in ("fx/A", "fx", "audit")),
         f"done: everybody runs {TO}",
     ]
-    assert told.err.strip().endswith("accounts.yaml differs from what runs: python -m supervisor apply accounts.yaml")
+    assert printed.err.strip().endswith(
+        "accounts.yaml differs from what runs: python -m supervisor apply accounts.yaml"
+    )
 
 
 def test_the_command_ends_with_3_where_it_stopped_or_nobody_answers_and_with_2_where_it_was_refused(

@@ -105,7 +105,7 @@ async def test_a_call_is_bounded_and_what_it_asked_for_goes_on() -> None:
 
 
 @virtual_time
-async def test_a_killed_actor_does_nothing_more_and_its_callers_are_told() -> None:
+async def test_a_killed_actor_does_nothing_more_and_its_callers_are_informed() -> None:
     runtime, worker = a_runtime(), Worker()
     runtime.register("w", worker)
     callers = [asyncio.create_task(runtime.call("w", "wait", timeout_s=60)) for _ in range(2)]

@@ -330,7 +330,7 @@ def test_a_row_is_chosen_among_those_shown(keys: list[str], chosen: int) -> None
     assert _pressed(*keys).chosen == chosen
 
 
-def test_details_tell_all_of_the_chosen_row_and_help_tells_the_keys() -> None:
+def test_details_show_all_of_the_chosen_row_and_help_lists_the_keys() -> None:
     screen = Screen(View("", _three()))
     screen.press(["down", "enter"])
     details = "\n".join(_drawn(screen.view))
@@ -412,9 +412,9 @@ def test_at_forty_columns_what_needs_a_person_stays() -> None:
 
     drawn = _drawn(View("", status, trouble="what is shown is 7 s old"), width=40)
 
-    told = "\n".join(drawn)
+    screen = "\n".join(drawn)
     for words in ("trading halted: account fx", "7 s old", "PARTIAL", "DEGRADED", "peer", "MATCH long"):
-        assert words in told
+        assert words in screen
 
 
 def test_a_halt_stands_in_its_rows_and_restarts_since_when_below() -> None:

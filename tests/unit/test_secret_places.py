@@ -59,7 +59,7 @@ def test_a_file_is_of_the_configurations_folder_and_read_when_it_is_used(folder:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666, 0o620])
-def test_a_file_that_others_may_open_is_refused_and_its_content_not_told(folder: Path, mode: int) -> None:
+def test_a_file_that_others_may_open_is_refused_and_its_content_not_shown(folder: Path, mode: int) -> None:
     kept(folder, mode)
     with pytest.raises(Refused) as raised:
         token_of(loaded(folder, "file:token")).resolve()

@@ -1,4 +1,4 @@
-"""A book that is not what its journal makes is found, told, and right again; one that is, is left alone."""
+"""A book that is not what its journal makes is found, reported, and right again; one that is, is left alone."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_whatever_is_bent_is_named(bend: Callable[[Book], None], field: str) -> 
     assert all(one.book != one.journal for one in found)
 
 
-def test_a_book_that_is_wholly_other_is_told_within_bounds() -> None:
+def test_a_book_that_is_wholly_other_is_reported_within_bounds() -> None:
     held = {"orders": [{"key": str(n), "quantity": str(n)} for n in range(1000)], "applied": ["x" * 9_000]}
     found = differences(held, {"orders": [], "applied": []})
     assert len(found) == FIELDS_AT_MOST
@@ -138,7 +138,7 @@ def book_of(house: House) -> Book:
 
 
 @virtual_time
-async def test_a_book_bent_in_memory_is_found_told_and_right_again(tmp_path: Path) -> None:
+async def test_a_book_bent_in_memory_is_found_reported_and_right_again(tmp_path: Path) -> None:
     """PEERS 15"""
     async with a_house(tmp_path) as house:
         house.broker.hold(100)
@@ -220,7 +220,7 @@ async def test_a_journal_that_is_away_is_a_check_that_was_not_made(tmp_path: Pat
 
 
 @virtual_time
-async def test_a_difference_that_cannot_be_journaled_is_repaired_and_told_all_the_same(
+async def test_a_difference_that_cannot_be_journaled_is_repaired_and_reported_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_house(tmp_path) as house:

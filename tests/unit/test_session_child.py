@@ -47,9 +47,9 @@ class Supervisor:
 
 @contextlib.contextmanager
 def started(configuration, **named):
-    told = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True)
     with open(folder + "/actor", "w") as file:
-        file.write(told.stdout + told.stderr)
+        file.write(done.stdout + done.stderr)
     os.write(2, b"a library in C complains\\n")
     yield Supervisor()
 
@@ -119,8 +119,8 @@ def test_in_the_background_it_logs_to_its_file_reads_its_configuration_again_and
     child.process.send_signal(signal.SIGHUP)
     child.until(lambda: any("apply ended with status 3" in line for line in child.lines()))  # nobody runs
     assert child.process.poll() is None
-    told = [json.loads(line) for line in child.lines() if line.startswith("{")]
-    assert told[-1]["level"] == "ERROR"
+    logged = [json.loads(line) for line in child.lines() if line.startswith("{")]
+    assert logged[-1]["level"] == "ERROR"
     assert SECRET not in child.log.read_text()
 
     child.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What takes something out of a book is seen after everything that was done or told of it, and after it has settled."""
+"""What takes something out of a book is seen after everything done or reported of it, and after it has settled."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_position_that_may_lag_behind_what_our_side_did_has_no_new_fill_in_it(
     assert desk.quantities() == {"net": dec(18)}
 
 
-def test_a_position_that_may_lag_takes_no_fill_out_of_the_book_that_our_side_told_after_its_report() -> None:
+def test_a_position_that_may_lag_takes_no_fill_out_of_the_book_that_our_side_reported_after_its_report() -> None:
     desk = Desk()
     desk.look(slice_at(0))
     desk.report(position_report(10), at_s=100)
@@ -73,7 +73,7 @@ def test_a_position_that_may_lag_takes_no_fill_out_of_the_book_that_our_side_tol
         assert desk.quantities() == {"net": dec(15)}
 
 
-def test_a_position_from_before_the_newest_fill_tells_nothing_of_what_our_report_has_in_it() -> None:
+def test_a_position_from_before_the_newest_fill_says_nothing_of_what_our_report_has_in_it() -> None:
     desk = Desk()
     desk.look(slice_at(0))
     desk.report(position_report(10), at_s=100)

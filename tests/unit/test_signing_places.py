@@ -75,7 +75,7 @@ class TestKeyring:
         with pytest.raises(JournalUnavailable, match="SERVICE/NAME"):
             load_or_make(where, tmp_path / "pub", None)
 
-    def test_a_keyring_that_is_locked_is_told_and_holds_no_append_up(self, tmp_path: Path, memory: Memory) -> None:
+    def test_a_keyring_that_is_locked_is_named_and_holds_no_append_up(self, tmp_path: Path, memory: Memory) -> None:
         def locked(service: str, username: str) -> str | None:
             raise keyring.errors.KeyringLocked("nobody unlocks it")
 
@@ -135,7 +135,7 @@ class TestToken:
         assert in_a_process(token, tmp_path / "pub") == [True, True, True]
         assert not any("PRIVATE" in file.read_text(errors="replace") for file in tmp_path.glob("*") if file.is_file())
 
-    def test_a_wrong_pin_a_missing_one_and_a_missing_token_are_told(self, token: str, tmp_path: Path) -> None:
+    def test_a_wrong_pin_a_missing_one_and_a_missing_token_are_named(self, token: str, tmp_path: Path) -> None:
         wrong = in_a_process(token, tmp_path / "pub", TOKEN_PIN="0000")
         assert "the token desk" in wrong
         assert "0000" not in wrong
@@ -183,7 +183,7 @@ class TestTheConfiguration:
                 with pytest.raises(ConfigurationError, match="pkcs11:token=NAME;object=LABEL"):
                     load(file, {"TOKEN_PIN": "5678"})
 
-    def test_whoever_only_reads_needs_no_pin_and_whoever_signs_is_told(self, tmp_path: Path) -> None:
+    def test_whoever_only_reads_needs_no_pin_and_whoever_signs_learns_of_it(self, tmp_path: Path) -> None:
         file = tmp_path / "accounts.yaml"
         file.write_text(
             "journal: {key: 'pkcs11:token=d;object=h?module-path=/x.so&pin-value=${NO_SUCH_PIN}'}\n"

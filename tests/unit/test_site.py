@@ -1,4 +1,4 @@
-"""The documentation: it builds, its links lead somewhere, and what it tells to type is there."""
+"""The documentation: it builds, its links lead somewhere, and what it asks to type is there."""
 
 from __future__ import annotations
 

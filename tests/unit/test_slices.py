@@ -49,12 +49,12 @@ def recorded() -> Desk:
     return desk
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["told by the broker", "by its quantity alone"])
-def test_five_orders_of_one_tag_are_one_order_of_ours_to_its_end(told: bool) -> None:
+@pytest.mark.parametrize("named_by_broker", [True, False], ids=["named by the broker", "by its quantity alone"])
+def test_five_orders_of_one_tag_are_one_order_of_ours_to_its_end(named_by_broker: bool) -> None:
     desk = recorded()
 
     def shown(rows: list[Order]) -> list[Order]:
-        if not told:
+        if not named_by_broker:
             return rows
         filled = sum((row.filled_quantity for row in rows), dec(0))
         status = (

@@ -67,7 +67,7 @@ async def test_ten_deaths_of_the_supervisor_in_a_row_orphan_nothing_and_keep_cou
         assert not hall.lives(DEAD)
         counts = {name: restarts(status, name) for name in EVERYBODY}
         assert counts == {**dict.fromkeys(EVERYBODY, 0), DEAD: 3, "fx/EUR_USD": 1}
-        assert [name for _, name in hall.events(EventType.ACTOR_QUARANTINED)] == [DEAD], "told once"
+        assert [name for _, name in hall.events(EventType.ACTOR_QUARANTINED)] == [DEAD], "reported once"
 
         assert await hall.supervisor.restart(DEAD)
         await hall.up()

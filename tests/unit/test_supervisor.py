@@ -194,7 +194,7 @@ async def test_an_actor_whose_loop_has_died_still_answers_and_is_replaced(
         await hall.up()
         actor: Instrument = hall.actor("fx/EUR_USD")
         monkeypatch.setattr(actor, "cycle", ends)
-        await hall.until(lambda s: restarts(s, "fx/EUR_USD") == 1, "the age of its last cycle tells")
+        await hall.until(lambda s: restarts(s, "fx/EUR_USD") == 1, "the age of its last cycle says")
         await hall.up()
         assert hall.actor("fx/EUR_USD") is not actor
 
@@ -335,7 +335,7 @@ async def test_a_supervisor_that_comes_back_keeps_what_was_discovered_and_looks_
 
 
 @virtual_time
-async def test_a_journal_that_is_away_when_an_account_comes_up_is_asked_for_its_books_until_it_tells(
+async def test_a_journal_that_is_away_when_an_account_comes_up_is_asked_for_its_books_until_it_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_hall(tmp_path, ALL_OF_FX) as hall:

@@ -48,7 +48,7 @@ def test_one_that_never_comes_back_ends_the_watch() -> None:
         watch([]).silent("it has died", 101.0 + GONE_AFTER_S)
 
 
-def test_one_that_ended_by_itself_is_made_anew_and_that_is_told_until_it_answers() -> None:
+def test_one_that_ended_by_itself_is_made_anew_and_that_is_reported_until_it_answers() -> None:
     answers = [False, True, False, False]
     watcher = SupervisorWatch(None, lambda _: False, 0.0, lambda: answers.pop(0))
     watcher.heard(PID, 100.0)

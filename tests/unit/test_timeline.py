@@ -1,4 +1,4 @@
-"""What was believed, told and corrected over time."""
+"""What was believed, reported and corrected over time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def quantities(points: Sequence[Point]) -> list[int]:
     return [int(quantity) for _, quantity, _ in points]
 
 
-def test_a_drift_is_believed_told_and_corrected_in_this_order() -> None:
+def test_a_drift_is_believed_reported_and_corrected_in_this_order() -> None:
     desk = Desk(Policy())
     desk.report(position_report(100), at_s=0)
     desk.look(slice_at(10, [pos(100)]))
@@ -37,7 +37,7 @@ def test_a_drift_is_believed_told_and_corrected_in_this_order() -> None:
     assert quantities(line.corrected) == [150]
 
 
-def test_a_position_that_the_book_never_had_is_believed_to_be_nothing_and_told() -> None:
+def test_a_position_that_the_book_never_had_is_believed_to_be_nothing_and_reported() -> None:
     desk = Desk(Policy(correct=Correct.ALERT))
     desk.look(slice_at(1))
     desk.look(slice_at(2, [pos(-50)]))

@@ -1,4 +1,4 @@
-"""Whether trading is allowed, from what is known: every reason told, and the unknown never allowed."""
+"""Whether trading is allowed, from what is known: every reason named, and the unknown never allowed."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_break_of_a_position_or_of_an_orders_fate_forbids_trading_unless_it_ma
         "everything at once",
     ],
 )
-def test_each_obstacle_is_told(known: dict[str, object], against: list[Obstacle]) -> None:
+def test_each_obstacle_is_named(known: dict[str, object], against: list[Obstacle]) -> None:
     assert found(**known) == against  # type: ignore[arg-type] # by keyword
 
 

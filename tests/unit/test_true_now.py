@@ -44,8 +44,8 @@ async def test_a_break_of_an_account_is_the_same_one_after_its_restart_and_ends_
         await house.instrument().reconcile_now()
         await passes(1)
         assert (await house.account.health()).discrepancies == ()
-        told = [kind for kind in await house.kinds(FX) if kind in DISCREPANCIES]
-        assert told == [EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED]
+        kinds_of_breaks = [kind for kind in await house.kinds(FX) if kind in DISCREPANCIES]
+        assert kinds_of_breaks == [EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED]
 
 
 @virtual_time

@@ -229,7 +229,7 @@ def after_the_day(kind: EventType, payload: Document) -> list[Record]:
     return records([*before, Event("x", kind, Severity.WARNING, at(700), payload)])
 
 
-def _told(all_records: list[Record]) -> None:
+def _worded(all_records: list[Record]) -> None:
     summaries = Summaries()
     for one in all_records:
         assert isinstance(describe(one.event), str)
@@ -280,7 +280,7 @@ def _reported(all_records: list[Record]) -> None:
 
 NOT_CHECKED = {"first_seq": None, "last": None, "head": None, "verified": None, "reason": None, "archived_seq": None}
 READERS: tuple[Callable[[list[Record]], None], ...] = (
-    _told, _replayed, _begun_at, _checked, _exported, _drawn, _reported,
+    _worded, _replayed, _begun_at, _checked, _exported, _drawn, _reported,
 )  # fmt: skip
 
 

@@ -86,7 +86,9 @@ def stop(quantity: object, broker_id: str = "s1", side: Side = Side.SELL, parent
 
 
 @pytest.mark.parametrize("severity", [Severity.INFO, Severity.WARNING])
-def test_an_entry_without_a_stop_and_a_stop_for_more_than_its_leg_are_told_as_configured(severity: Severity) -> None:
+def test_an_entry_without_a_stop_and_a_stop_for_more_than_its_leg_are_reported_as_configured(
+    severity: Severity,
+) -> None:
     desk = Desk(Policy(protection=severity))
     desk.look(slice_at(0, [pos(100)], [stop(100)]))
     assert desk.book.breaks == {}
@@ -114,16 +116,16 @@ def test_an_entry_without_a_stop_and_a_stop_for_more_than_its_leg_are_told_as_co
 def test_a_stop_is_one_by_whatever_name_its_broker_has_for_it(kind: str, protects: bool) -> None:
     """Documentation of OANDA v20, OrderType; of the TWS API, order types; of Kite Connect, order_type."""
     desk = Desk(Policy(protection=Severity.WARNING))
-    told = desk.look(slice_at(0, [pos(100)], [replace(stop(100), order_type=kind)]))
-    assert (of(told, DiscrepancyType.UNPROTECTED) == []) is protects
+    looked = desk.look(slice_at(0, [pos(100)], [replace(stop(100), order_type=kind)]))
+    assert (of(looked, DiscrepancyType.UNPROTECTED) == []) is protects
 
 
 def test_a_stop_that_belongs_to_the_position_protects_all_of_it_and_no_other() -> None:
     """MetaTrader's stop is a property of the position (MQL5 documentation, POSITION_SL), and no order shows it."""
     desk = Desk(Policy(protection=Severity.WARNING, conventions=TICKET))
     stopped = replace(LONG, stop_price=dec("1.05"))
-    told = desk.look(slice_at(0, [stopped, SHORT], conventions=TICKET))
-    assert of(told, DiscrepancyType.UNPROTECTED) == [("1002", Severity.WARNING, None)]
+    looked = desk.look(slice_at(0, [stopped, SHORT], conventions=TICKET))
+    assert of(looked, DiscrepancyType.UNPROTECTED) == [("1002", Severity.WARNING, None)]
     gone = desk.look(slice_at(10, [LONG, SHORT], conventions=TICKET))
     assert sorted(key for key, *_ in of(gone, DiscrepancyType.UNPROTECTED)) == ["1001", "1002"]
 

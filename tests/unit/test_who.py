@@ -43,9 +43,14 @@ def actions(url: str) -> list[Record]:
 
 def test_who_asks_is_the_operating_system_s_user_and_not_what_the_environment_says() -> None:
     code = "from supervisor.changes.asking import asked; print(asked())"
-    told = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "the-boss")
+    environment = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "the-boss")
     found = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **told}, cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert found.stdout.startswith(f"{ME}@")
     assert user_name() == ME

@@ -66,7 +66,7 @@ CHECKS: dict[str, Call] = {
 
 @pytest.mark.parametrize("call", CHECKS.values(), ids=CHECKS.keys())
 @virtual_time
-async def test_what_a_check_finds_tells_who_asked_for_it(tmp_path: Path, call: Call) -> None:
+async def test_what_a_check_finds_names_who_asked_for_it(tmp_path: Path, call: Call) -> None:
     async with a_hall(tmp_path, ONE) as hall:
         hall.brokers["fx"].hold(5, instrument="EUR_USD")
         await hall.up()
@@ -106,7 +106,7 @@ WORK: dict[str, tuple[EventType, Call]] = {
 
 @pytest.mark.parametrize(("kind", "call"), WORK.values(), ids=WORK.keys())
 @virtual_time
-async def test_what_is_done_tells_who_did_it(tmp_path: Path, kind: EventType, call: Call) -> None:
+async def test_what_is_done_names_who_did_it(tmp_path: Path, kind: EventType, call: Call) -> None:
     async with a_hall(tmp_path, ONE) as hall:
         hall.brokers["fx"].hold(5, instrument="EUR_USD")
         await hall.up()

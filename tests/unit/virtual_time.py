@@ -1,7 +1,7 @@
 """An event loop whose time passes by itself: where nothing is left to do, it is the next timer's moment.
 
 Sleeps and time-outs of any length take no time, and their order is exact. Threads and sockets do not belong in such a
-loop: a test that waits for something nobody will bring is told so at once.
+loop: a test that waits for something nobody will bring fails at once.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ FOR_LONG = 3
 
 @every_fault
 @one_of_each_kind()
-async def test_a_fault_that_lasts_is_told_by_its_remedy_and_never_an_empty_account(
+async def test_a_fault_that_lasts_is_named_by_its_remedy_and_never_an_empty_account(
     adapter: Adapter, fault: Fault
 ) -> None:
     """PEERS 1, PEERS 7"""

@@ -75,7 +75,7 @@ async def test_who_asks_with_an_older_cursor_is_given_the_fills_again_and_nobody
 
 
 @every_adapter()
-async def test_a_new_fill_is_told_to_whoever_comes_with_the_first_cursor_of_all(adapter: Adapter) -> None:
+async def test_a_new_fill_is_reported_to_whoever_comes_with_the_first_cursor_of_all(adapter: Adapter) -> None:
     """PEERS 13: that cursor may be ahead of the clock, and a new connection begins with it."""
     async with adapter.alone() as (simulator, broker):
         cursor = (await broker.snapshot(None)).fills_cursor
