@@ -202,7 +202,9 @@ CAUSES: Mapping[Cause, CauseRule] = MappingProxyType(
         Cause.STOP_LOSS: CauseRule(Severity.WARNING, "the broker says that the stop of a position or order made it"),
         Cause.TAKE_PROFIT: CauseRule(Severity.INFO, "the broker says that the target of a position or order made it"),
         Cause.DUPLICATE_ORDER: CauseRule(
-            Severity.CRITICAL, "two working orders of different broker_order_id carry the id of one order of ours"
+            Severity.CRITICAL,
+            "two working orders of different broker_order_id carry the id of one order of ours, or one order id of one "
+            "client (TWS)",
         ),
     }
 )

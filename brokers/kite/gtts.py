@@ -64,7 +64,7 @@ def trigger_row(data: object) -> Order:
         filled_quantity=Decimal(0),
         status=_STATUSES[word],
         order_type=text(first, "order_type"),
-        limit_price=number(first, "price") if price not in (None, 0) else None,
+        limit_price=(number(first, "price") or None) if price is not None else None,
         leg=text(first, "product"),
         reason=None if word == "active" else word,
         replaced_by=next(iter(_orders_of(trigger)), None),

@@ -24,7 +24,7 @@ OTHER = FILL | {"instrument": "EUR_USD", "fill_id": "e1", "price": "1.1"}
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ([OTHER, FILL | {"time": "2999-01-01T00:00:00Z"}], "line 2: fx/GBP_JPY: fill f1 is dated 2999"),
+        ([OTHER, FILL | {"time": "2199-01-01T00:00:00Z"}], "line 2: fx/GBP_JPY: fill f1 is dated 2199"),
         ([OTHER, FILL, FILL | {"quantity": "9"}], "line 3: fx/GBP_JPY: fill f1 was reported as a BUY of 5"),
         ([OTHER, FILL, FILL | {"side": "SELL"}], "line 3: fx/GBP_JPY: fill f1 was reported as a BUY of 5"),
         ([OTHER, ORDER, ORDER | {"side": "SELL"}], "line 3: fx/GBP_JPY: order c1 is a BUY"),
@@ -50,12 +50,12 @@ def test_a_line_that_its_book_refuses_is_named_by_number_and_no_book_takes_anyth
 
 
 def test_every_refused_line_is_named_at_once_and_the_file_is_taken_when_they_are_right(house: House) -> None:
-    late = {"time": "2999-01-01T00:00:00Z"}
+    late = {"time": "2199-01-01T00:00:00Z"}
     lines = [OTHER | late, "", FILL | late, FILL | {"fill_id": "f2"}]
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
 
     refused = run("record", house.path, "--account", "fx", stdin=text)
-    taken = run("record", house.path, "--account", "fx", stdin=text.replace("2999", "2025"))
+    taken = run("record", house.path, "--account", "fx", stdin=text.replace("2199", "2025"))
 
     assert [line.split(": ")[1] for line in refused.stderr.splitlines()[1:]] == ["line 1", "line 3"]
     assert taken.stdout == "3 lines read, 3 new\n"
