@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 
 from actors.events import EventType
 from actors.journal.store import Journal
@@ -87,7 +88,10 @@ class Door:
         self.pid = self._Method(lambda: 7)
 
 
-def test_a_method_that_came_with_a_later_version_is_called_by_the_handle_of_an_older_one() -> None:
+def test_a_method_that_came_with_a_later_version_is_called_by_the_handle_of_an_older_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
     place = _Place(Door())
     assert place.read("pid", place.send("supervisor", "pid", ())) == 7
     assert place.read("roll", place.send("supervisor", "roll", (1, 2))) == ("roll", 1, 2)

@@ -173,21 +173,24 @@ def _run(
     for worker in workers:
         worker.start()
     began_s = time.monotonic()
-    while time.monotonic() - began_s < seconds and not outcome.failures:
-        done = injector.burst()
-        outcome.bursts += 1
-        took_s = _await_in_step(running, time.time(), " + ".join(done), outcome, cycles)
-        outcome.recoveries_s.append(took_s)
-        outcome.worst = max(outcome.worst, (took_s, " + ".join(done)))
-        if took_s > LATE_AFTER_S:
-            outcome.late.append(f"in step {took_s:.0f} s after {' + '.join(done)}")
-        outcome.faults = injector.by_kind
-        if on_burst is not None:
-            on_burst(outcome)
+    try:
+        while time.monotonic() - began_s < seconds and not outcome.failures:
+            done = injector.burst()
+            outcome.bursts += 1
+            took_s = _await_in_step(running, time.time(), " + ".join(done), outcome, cycles)
+            outcome.recoveries_s.append(took_s)
+            outcome.worst = max(outcome.worst, (took_s, " + ".join(done)))
+            if took_s > LATE_AFTER_S:
+                outcome.late.append(f"in step {took_s:.0f} s after {' + '.join(done)}")
+            outcome.faults = injector.by_kind
+            if on_burst is not None:
+                on_burst(outcome)
+    finally:  # Ray ends a process of which a thread still calls it after it has left: the error would be lost
+        for worker in workers:
+            worker.end()
     outcome.seconds = time.monotonic() - began_s
     outcome.cycles = cycles.seen
     for worker in workers:
-        worker.end()
         if worker.failure is not None:
             outcome.failures.append(f"{worker.name}: {worker.failure!r}")
     for broker in market.brokers.values():
