@@ -296,7 +296,8 @@ class Order:
     the sums of all. A ``growing`` order may have parts that are still to be placed or shown: its quantity is at least
     this. ``group`` is the broker's name of a group of orders in which one fill ends the others (IB's OCA group).
     ``twins`` are the broker_order_ids of other working orders under the same order id of the same client: one order
-    that became several at the broker (IB).
+    that became several at the broker (IB). ``trigger_price`` is where an order with a limit begins to work; ``None``
+    where it has none, or where ``limit_price`` is the trigger of an order without a limit.
     """
 
     instrument: str
@@ -323,6 +324,7 @@ class Order:
     growing: bool = False
     group: str | None = None
     twins: tuple[str, ...] = ()
+    trigger_price: Decimal | None = None
 
 
 @across_versions

@@ -96,7 +96,8 @@ class BookOrder:
     replaced it. ``since`` is the number of positions that our side had reported when the order entered the book.
     ``slices`` are the broker_order_ids of its further parts at the broker, ``parent`` that of the order it belongs to.
     ``group`` is the broker's name for orders of which a fill of one ends the others. ``expires_at`` is when the order
-    expires by its own terms, if known.
+    expires by its own terms, if known. ``trigger_price`` is where an order with a limit begins to work, as the broker
+    reports it; our side reports none.
     """
 
     key: str
@@ -129,6 +130,7 @@ class BookOrder:
     expires_at: BrokerTime | None = None
     lowered_by: Decimal = Decimal(0)
     group: str | None = None
+    trigger_price: Decimal | None = None
 
     def after_fill(
         self,
@@ -174,6 +176,7 @@ class BookOrder:
             self.expires_at,
             self.lowered_by,
             self.group,
+            self.trigger_price,
         )
 
     def without(self, quantity: Decimal) -> tuple[Decimal, Decimal]:
@@ -251,6 +254,7 @@ def merged(ours: BookOrder, theirs: BookOrder, reported: Decimal | None, average
         parent=theirs.parent or ours.parent,
         expires_at=theirs.expires_at or ours.expires_at,
         group=theirs.group or ours.group,
+        trigger_price=theirs.trigger_price or ours.trigger_price,
     )
 
 
@@ -266,6 +270,7 @@ def with_slice(whole: BookOrder, part: BookOrder, reported: Decimal, average: De
         ended_at=whole.ended_at,
         adopted_at=whole.adopted_at or part.adopted_at if both.adopted else whole.adopted_at,
         limit_price=whole.limit_price,
+        trigger_price=whole.trigger_price,
         slices=whole.slices,
         parent=whole.parent,
         expires_at=whole.expires_at,

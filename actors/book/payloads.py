@@ -84,6 +84,8 @@ def order_to(order: BookOrder) -> Document:
         document["lowered_by"] = to_text(order.lowered_by)
     if order.group is not None:
         document["group"] = order.group
+    if order.trigger_price is not None:
+        document["trigger_price"] = to_text(order.trigger_price)
     return document
 
 
@@ -130,6 +132,7 @@ def order_from(data: Any) -> BookOrder:
         expires_at=_broker_time(data.get("expires_at")),
         lowered_by=Decimal(data.get("lowered_by", "0")),
         group=text_or_none(data.get("group")),
+        trigger_price=_decimal(data.get("trigger_price")),
     )
 
 

@@ -39,7 +39,6 @@ from brokers.model import (
     OrderQuery,
     OrderStatus,
     Partial,
-    Side,
     Unsupported,
     is_provisional,
     rows_of,
@@ -159,6 +158,7 @@ def _in_step(order: BookOrder, row: Order) -> bool:
         and order.broker_order_id == row.broker_order_id
         and (not row.quantity or order.quantity == row.quantity)
         and (row.limit_price is None or row.limit_price == order.limit_price)
+        and (row.trigger_price is None or row.trigger_price == order.trigger_price)
         and order.side is row.side
         and (row.client_order_id is None or order.client_order_id is not None)
         and (row.replaced_by is None or row.replaced_by == order.replaced_by)
@@ -172,27 +172,28 @@ def _in_step(order: BookOrder, row: Order) -> bool:
 
 def _facts_known(order: BookOrder, row: Order) -> bool:
     """Whether the book has the facts about an order that only the broker states, and that are never a discrepancy. One
-    is the price of an order that our side gave none: a broker limits a market order (Kite, ``market_protection``)."""
+    is the price of an order that our side gave none: a broker limits a market order (Kite, ``market_protection``).
+    Another is a trigger, as our side reports none."""
     known = row.expires_at in (None, order.expires_at) or row.status.terminal
     known = known and (order.limit_price is not None or row.limit_price is None)
+    known = known and (order.trigger_price is not None or row.trigger_price is None)
     return known and row.parent in (None, order.parent) and row.group in (None, order.group)
 
 
-def _describe(side: Side, quantity: object, filled: object, status: OrderStatus, price: object) -> str:
+def _describe(order: BookOrder | Order) -> str:
+    price, trigger = to_text(order.limit_price), to_text(order.trigger_price)
     at = f" @ {price}" if price is not None else ""
-    return f"{side.value} {quantity}{at} {status.value} filled {filled}"
+    at += f" from {trigger}" if trigger is not None else ""
+    filled = to_text(order.filled_quantity)
+    return f"{order.side.value} {to_text(order.quantity)}{at} {order.status.value} filled {filled}"
 
 
 def _ours(order: BookOrder) -> str:
-    return _describe(
-        order.side, to_text(order.quantity), to_text(order.filled_quantity), order.status, to_text(order.limit_price)
-    )
+    return _describe(order)
 
 
 def _theirs(row: Order) -> str:
-    return _describe(
-        row.side, to_text(row.quantity), to_text(row.filled_quantity), row.status, to_text(row.limit_price)
-    )
+    return _describe(row)
 
 
 def _adopt(work: ReconciliationPass, row: Order) -> str:
@@ -234,6 +235,7 @@ def _adopt(work: ReconciliationPass, row: Order) -> str:
         notional=price * max(row.filled_quantity, known),
         order_type=row.order_type,
         limit_price=row.limit_price,
+        trigger_price=row.trigger_price,
         submitted_at=shown(row.submitted_at),
         leg=row.leg,
         strategy=None if whose is None else whose.strategy,
@@ -298,7 +300,8 @@ def _older(work: ReconciliationPass, known_at: datetime | None) -> bool:
 
 def _amended(order: BookOrder, row: Order) -> bool:
     amended = bool(row.quantity) and order.quantity != row.quantity
-    return amended or (order.limit_price is not None and not same_terms(order, row))
+    moved = order.trigger_price is not None and row.trigger_price not in (None, order.trigger_price)
+    return amended or moved or (order.limit_price is not None and not same_terms(order, row))
 
 
 def _merge(work: ReconciliationPass, order: BookOrder, row: Order) -> BookOrder:
@@ -392,6 +395,7 @@ def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> N
         status=row.status,
         quantity=row.quantity or order.quantity,
         limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
+        trigger_price=row.trigger_price if row.trigger_price is not None else order.trigger_price,
         ended_at=order.ended_at if row.status.terminal else None,
         taken_back=ZERO,
         lowered_by=order.lowered_by + max(order.quantity_in_fills - row.filled_quantity, ZERO),
@@ -502,6 +506,7 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
             parent=row.parent or order.parent,
             group=row.group or order.group,
             limit_price=row.limit_price if order.limit_price is None else order.limit_price,
+            trigger_price=row.trigger_price if order.trigger_price is None else order.trigger_price,
         )
         if action is OrderAction.KEEP and _in_step(replace(completed, status=row.status, taken_back=ZERO), row):
             work.note(EventType.ORDER_UPDATED, {"order": payloads.order_to(completed)}, order.key + ":facts")
@@ -523,6 +528,7 @@ def _take_over(work: ReconciliationPass, order: BookOrder, row: Order) -> None:
         side=row.side,
         quantity=row.quantity or order.quantity,
         limit_price=row.limit_price if row.limit_price is not None else order.limit_price,
+        trigger_price=row.trigger_price if row.trigger_price is not None else order.trigger_price,
         replaced_by=row.replaced_by or order.replaced_by,
         slices=row.slices or order.slices,
         taken_back=ZERO,

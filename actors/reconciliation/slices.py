@@ -89,7 +89,7 @@ def _whole(work: ReconciliationPass, order: BookOrder) -> Order | None:
         return _joined(parts) if len(parts) == len(names) else replace(_joined(parts), quantity=ZERO)
     successors = {row.replaced_by for row in rows if row.replaced_by is not None}
     parts = [row for row in rows if row.broker_order_id not in successors and _may_be_part(work, order, row)]
-    if len({(row.order_type, row.limit_price) for row in parts}) > 1:
+    if len({(row.order_type, row.limit_price, row.trigger_price) for row in parts}) > 1:
         return None  # slicing splits the quantity, and changes nothing else
     day_of = work.slice.conventions.day_of
     if len({day_of(row.submitted_at) for row in parts if row.submitted_at is not None}) > 1:

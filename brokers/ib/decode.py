@@ -64,6 +64,8 @@ ORDER_TYPES = {
 _BY_LIMIT = frozenset({"LIT", "LOC"})
 _BY_TRIGGER = frozenset({"STP", "STP PRT", "MIT"})
 """TWS API documentation, order types: limit if touched, limit on close; and those whose trigger is ``auxPrice``."""
+_WITH_TRIGGER = frozenset({"STP LMT", "LIT"})
+"""Those with a limit, and a trigger in ``auxPrice``."""
 _TRAILING = "TRAIL"
 
 REJECTIONS = frozenset({200, 201, 203, 387, 388})
@@ -244,6 +246,7 @@ def _order(
         parent=parent,
         order_type=ORDER_TYPES.get(terms.order_type, terms.order_type.replace(" ", "_")),
         limit_price=_working_price(terms),
+        trigger_price=(terms.aux_price or None) if terms.order_type in _WITH_TRIGGER else None,
         group=terms.oca_group,
     )
 

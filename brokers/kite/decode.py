@@ -346,7 +346,8 @@ def _held(row: Json, instrument: str, leg: str, quantity: Decimal) -> Position |
 
 def order_row(item: object) -> OrderRow:
     """An order. ``pending_quantity`` and ``cancelled_quantity`` are not added up: a cancelled order may show both for
-    the same units. ``limit_price`` is the working price; for a stop-loss market order that is its trigger."""
+    the same units. ``limit_price`` is the working price; for a stop-loss market order that is its trigger. Kite Connect
+    documentation, orders: an SL order has a ``trigger_price`` beside its ``price``, and either may be modified."""
     row = mapping(item, "the order")
     quantity, filled = number(row, "quantity"), number(row, "filled_quantity")
     if quantity <= 0:
@@ -368,6 +369,7 @@ def order_row(item: object) -> OrderRow:
         status=status,
         order_type=_text_or_none(row, "order_type") or "UNKNOWN",
         limit_price=_working_price(row),
+        trigger_price=_optional(row, "trigger_price") or None if row.get("order_type") == "SL" else None,
         average_fill_price=average if average and filled else None,
         submitted_at=placed,
         leg=_word(row, "product"),

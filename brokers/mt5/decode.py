@@ -259,6 +259,7 @@ def _order(row: Content, legs: LegScheme) -> Order | None:
     filled = quantity - remaining
     position_id, ticket = _reference(row, "position_id"), str(_ticket(row, "ticket"))
     origin = _reason(row, enum.ORDER_REASONS)
+    price, trigger = _prices(row, order_type)
     return Order(
         instrument=_symbol(row),
         broker_order_id=ticket,
@@ -268,13 +269,24 @@ def _order(row: Content, legs: LegScheme) -> Order | None:
         filled_quantity=filled,
         status=_status(row, quantity, filled),
         order_type=order_type,
-        limit_price=None if order_type == "MARKET" else _price(row, "price_open"),
+        limit_price=price,
+        trigger_price=trigger,
         submitted_at=None if row.get("time_setup") in (None, 0) else _moment(row, "time_setup"),
         leg=NET if legs is LegScheme.NET else position_id,
         origin=origin,
         # MQL5 documentation: a position's identifier is the ticket of the order that opened it.
         parent=position_id if origin is not None and position_id != ticket else None,
     )
+
+
+def _prices(row: Content, order_type: str) -> tuple[Decimal | None, Decimal | None]:
+    """The working price and the trigger. MQL5 documentation, MqlTradeRequest: when the price of a stop-limit order is
+    reached, a limit order is placed at its ``stoplimit`` (ORDER_PRICE_STOPLIMIT), which a gateway may lack."""
+    if order_type == "MARKET":
+        return None, None
+    price = _price(row, "price_open")
+    limit = exact(row.get("price_stoplimit"), _NUMBER) if order_type == "STOP_LIMIT" else None
+    return (limit, price) if limit else (price, None)
 
 
 def _reason(row: Content, meanings: enum.Table[Reason | None]) -> Reason | None:

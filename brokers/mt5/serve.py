@@ -124,8 +124,8 @@ class Watch:
             return []
         now: dict[tuple[str, int], tuple[str, tuple[Any, ...]]] = {}
         for event, rows, keys in (
-            ("position", positions, ("volume", "type", "price_open")),
-            ("order", orders, ("state", "volume_current", "price_open")),
+            ("position", positions, ("volume", "type", "price_open", "sl")),
+            ("order", orders, ("state", "volume_current", "price_open", "price_stoplimit")),
             ("deal", deals, ()),
         ):
             for row in rows:

@@ -273,6 +273,18 @@ def test_the_price_of_an_order_is_the_one_it_works_at(
     assert (order.order_type, order.limit_price) == expected
 
 
+@pytest.mark.parametrize(
+    ("kind", "aux", "trigger"),
+    [("STP LMT", "95.5", D("95.5")), ("LIT", "110", D(110)), ("STP LMT", "0", None), ("LMT", "0", None),
+     ("STP", "95.5", None), ("REL", "0.05", None), ("TRAIL LIMIT", "0.5", None)],
+)  # fmt: skip
+def test_the_trigger_of_an_order_with_a_limit_is_shown_beside_it(kind: str, aux: str, trigger: Decimal | None) -> None:
+    """TWS API documentation, Stop Limit and Limit if Touched: ``AuxPrice`` is the trigger, ``LmtPrice`` the limit. The
+    auxPrice of other types is an offset or a trailing amount."""
+    (order,) = rows_of(working(order_row(order_type=kind, limit=D(94), aux=D(aux))))
+    assert order.trigger_price == trigger
+
+
 @pytest.mark.parametrize("kind", ["TRAIL", "TRAIL LIMIT"])
 def test_a_price_that_tws_moves_with_the_market_amends_no_order(kind: str) -> None:
     """TWS API documentation, Trailing Stop Limit: TWS recalculates the limit price continually. Shown, it would be an

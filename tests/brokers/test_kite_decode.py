@@ -289,6 +289,24 @@ def test_the_limit_price_is_the_price_the_order_works_at(fields: dict[str, Any],
     assert order_row(order(**fields)).order.limit_price == price
 
 
+@pytest.mark.parametrize(
+    ("fields", "trigger"),
+    [
+        ({}, None),
+        ({"order_type": "SL", "trigger_price": D("1499")}, D("1499")),
+        ({"order_type": "SL", "trigger_price": 0}, None),
+        ({"order_type": "SL-M", "price": 0, "trigger_price": D("1499")}, None),
+    ],
+    ids=["limit", "stop-loss", "none shown", "stop-loss market, whose price it is"],
+)
+def test_the_trigger_of_a_stop_loss_order_is_shown_beside_its_price(
+    fields: dict[str, Any], trigger: Decimal | None
+) -> None:
+    """Kite Connect documentation, modifying orders: ``trigger_price`` and ``price`` are modified one without the
+    other."""
+    assert order_row(order(**fields)).order.trigger_price == trigger
+
+
 def test_of_a_history_the_state_that_is_furthest_on_is_taken() -> None:
     states = [
         order(status="PUT ORDER REQ RECEIVED"),

@@ -270,6 +270,25 @@ def test_every_order_type_has_its_side(kind: str, side: Side, order_type: str, l
     assert (row.side, row.order_type, row.limit_price) == (side, order_type, limit)
 
 
+@pytest.mark.parametrize(
+    ("fields", "prices"),
+    [
+        ({"type": "buy_stop_limit", "price_stoplimit": 1.04}, (Decimal("1.04"), Decimal("1.05"))),
+        ({"type": "buy_stop_limit", "price_stoplimit": 0.0}, (Decimal("1.05"), None)),
+        ({"type": "buy_stop_limit"}, (Decimal("1.05"), None)),
+        ({"type": "buy_limit", "price_stoplimit": 1.04}, (Decimal("1.05"), None)),
+        ({"type": "buy_stop", "price_stoplimit": 0.0}, (Decimal("1.05"), None)),
+    ],
+)
+def test_a_stop_limit_order_has_a_limit_and_a_trigger(
+    fields: dict[str, object], prices: tuple[Decimal, Decimal | None]
+) -> None:
+    """MQL5 documentation, ORDER_PRICE_STOPLIMIT: the price of the limit order that a stop-limit order places when its
+    own price (ORDER_PRICE_OPEN) is reached. The limit was not read, and the trigger stood in its place."""
+    (row,) = rows_of(orders(order(**fields)))
+    assert (row.limit_price, row.trigger_price) == prices
+
+
 def test_an_order_is_known_by_its_comment_and_works_on_its_position() -> None:
     (row,) = rows_of(orders(order(position_id=55)))
     assert (row.client_order_id, row.leg, row.submitted_at) == ("c1", "55", broker_time(SETUP))

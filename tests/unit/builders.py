@@ -71,6 +71,7 @@ def order(
     submitted_at: datetime | None = None,
     replaced_by: str | None = None,
     reason: str | None = None,
+    trigger: object | None = None,
 ) -> Order:
     """A row of orders."""
     return Order(
@@ -88,6 +89,7 @@ def order(
         leg=leg,
         replaced_by=replaced_by,
         reason=reason,
+        trigger_price=None if trigger is None else dec(trigger),
     )
 
 

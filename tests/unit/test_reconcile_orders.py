@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 
+from actors.book import payloads
 from actors.book.orders import merged
 from actors.book.policy import Correct, Policy
 from actors.events import EventType, Severity
@@ -107,6 +108,40 @@ def test_a_price_that_the_broker_gives_a_market_order_of_ours_is_no_difference(c
     assert ours(desk).limit_price == dec("1.12")
     moved = desk.look(slice_at(20, [pos(100)], [order("B1", 100, 100, S.FILLED, client_id="c1", price="1.13")]))
     assert [d.found.type for d in moved.discrepancies] == ["ORDER_STATUS_MISMATCH"], "a price that changes is amended"
+
+
+@pytest.mark.parametrize("correct", list(Correct))
+@pytest.mark.parametrize("price", [None, "1.1"], ids=["reported without a price", "with its limit"])
+def test_a_trigger_that_is_moved_alone_is_an_amended_order(correct: Correct, price: str | None) -> None:
+    """A protective stop with a limit, whose trigger alone is moved at the broker, no longer protects where its owner
+    believes. That our side knew no trigger is no difference."""
+    desk = Desk(Policy(correct=correct, settle=timedelta(0)))
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", price=price, status=S.OPEN), at_s=1)
+    row = order("B1", client_id="c1", trigger="1.2")
+    decision = desk.look(slice_at(10, orders=[row]))
+    assert (decision.status, decision.discrepancies) == ("SUCCESS", ())
+    assert (ours(desk).limit_price, ours(desk).trigger_price) == (dec("1.1"), dec("1.2"))
+    decision = desk.look(slice_at(20, orders=[replace(row, trigger_price=dec("1.3"))]))
+    assert [(d.found.type, d.found.broker_value) for d in decision.discrepancies] == [
+        ("ORDER_STATUS_MISMATCH", "BUY 100 @ 1.1 from 1.3 OPEN filled 0")
+    ]
+    assert ours(desk).trigger_price == dec("1.3" if correct is Correct.AUTO else "1.2")
+    assert payloads.order_from(payloads.order_to(ours(desk))) == ours(desk)
+    if correct is Correct.AUTO:
+        assert not desk.look(slice_at(30, orders=[replace(row, trigger_price=None)])).discrepancies, "none is shown"
+
+
+def test_a_trigger_that_our_side_may_have_moved_itself_waits_until_the_slice_is_settled() -> None:
+    desk = Desk(Policy(settle=timedelta(seconds=5)))
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", status=S.OPEN), at_s=1)
+    row = order("B1", client_id="c1", trigger="1.2")
+    desk.look(slice_at(10, orders=[row]))
+    desk.report(order_report("c1", "B1", price="1.15", status=S.OPEN), at_s=19)
+    moved = replace(row, limit_price=dec("1.15"), trigger_price=dec("1.3"))
+    assert not desk.look(slice_at(20, orders=[moved])).discrepancies
+    assert desk.look(slice_at(30, orders=[moved])).discrepancies
 
 
 def test_a_rejected_order_is_also_a_discrepancy() -> None:
