@@ -185,7 +185,8 @@ CAUSES: Mapping[Cause, CauseRule] = MappingProxyType(
             a_person=True,
         ),
         Cause.SETTLEMENT: CauseRule(
-            Severity.INFO, "what left one place of an instrument is in the place it settles into, unit for unit"
+            Severity.INFO,
+            "what left one place of an instrument, or one of its names, is in the place it settles into, unit for unit",
         ),
         Cause.CONVERSION: CauseRule(
             Severity.INFO, "what left one leg of an instrument is in another one, unit for unit"

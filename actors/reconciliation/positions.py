@@ -54,7 +54,7 @@ def reconcile_positions(work: ReconciliationPass) -> None:
         _leave_unread(work, rows.keys())
         if isinstance(work.slice.positions, Complete):
             for leg in [leg for name, leg in work.book.legs.items() if name not in rows and name not in clashing]:
-                unread = leg.name in work.slice.unread_legs
+                unread = leg.name in work.slice.unread_legs and not _is_reported_gone(work, leg)
                 if abs(leg.quantity) > small and not unread and _may_compare(work, leg.name, -leg.quantity):
                     _ghost(work, leg)
     claimed = work.slice.claims is not None
@@ -89,10 +89,16 @@ def _compare_aside(work: ReconciliationPass, rows: dict[str, Position]) -> None:
             rows[row.leg] = Position(row.instrument, row.leg, least, ZERO, price_told=False) if least else row
 
 
+def _is_reported_gone(work: ReconciliationPass, leg: Leg) -> bool:
+    """Whether the adapter has evidence that exactly what a leg holds is gone, though it does not read that leg."""
+    return evidence_of(work, leg.name, -leg.quantity) is not None
+
+
 def _leave_unread(work: ReconciliationPass, shown: Collection[str]) -> None:
     """Defer legs of the book that the adapter does not read: their absence proves nothing."""
     for name, why in work.slice.unread_legs.items():
-        if name in work.book.legs and name not in shown:
+        leg = work.book.legs.get(name)
+        if leg is not None and name not in shown and not _is_reported_gone(work, leg):
             work.unverified.append(f"leg {name} not known: {why}")
             work.deferred.add(name)
 

@@ -41,6 +41,7 @@ from brokers.kite.contract_tables import ContractTables, Table, has_expiry
 from brokers.kite.day_lists import Lasting, Morning, Orderbook, without_a_row
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
 from brokers.kite.deliveries import Deliveries
+from brokers.kite.netted import Netted
 from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.slices import of_whole
@@ -163,6 +164,7 @@ class KiteBroker:
         self._listed_names: dict[str, frozenset[str]] = {}
         self._contracts = ContractTables(account, self._table_of)
         self._deliveries = Deliveries(self._has_expired)
+        self._netted = Netted()
         self._lasting_trades = Lasting("trades")
         self._agreement = Agreement()
         self._triggers: dict[str, str] = {}
@@ -284,7 +286,7 @@ class KiteBroker:
             left_out={**mistakes, **reading.left_out, **self._misnamed},
             unread_legs=reading.unread_legs,
             contracts=contracts,
-            evidence=self._delivered(reading, contracts),
+            evidence=(*self._delivered(reading, contracts), *self._netted_of(reading)),
             aside=reading.aside,
         )
 
@@ -327,6 +329,17 @@ class KiteBroker:
             return ()
         traded = {fill.instrument for fill in rows_of(reading.fills)}
         return self._deliveries.look(reading.positions.rows, contracts, traded, reading.as_of)
+
+    def _netted_of(self, reading: _Reading) -> tuple[Evidence, ...]:
+        """Evidence of sales that were delivered out of what was bought on the other exchange."""
+        unknown = {one.instrument for one in problems_of(reading.positions)}
+        known = isinstance(reading.positions, Complete | Partial) and isinstance(reading.fills, Complete)
+        if not known or None in unknown or DELIVERED[0] in reading.unread_legs:
+            return ()
+        day = reading.as_of.astimezone(IST).date()
+        traded = {one.instrument for one in rows_of(reading.fills) if one.time.astimezone(IST).date() == day}
+        rows = rows_of(reading.positions)
+        return self._netted.look(rows, reading.aside, self._books, _named(unknown), traded, reading.as_of)
 
     async def _settled(self) -> _Reading:
         """A reading whose parts agree, or the last of a few."""
@@ -412,10 +425,10 @@ class KiteBroker:
             problems = (*problems, *self._of_ours(held[0].problems))
             self._morning.begin_with(_totals(self._books))
             doubts = self._morning.doubts((*found.rows, *found.holdings), trades, day, asked_at)
-            problems = (
-                *problems,
-                *(one for one in doubts if not self._has_expired(one.instrument or "", _time_of(net[1], asked_at))),
-            )
+            now = _time_of(net[1], asked_at)
+            doubts = tuple(one for one in doubts if not self._has_expired(one.instrument or "", now))
+            problems = (*problems, *doubts)
+            found = found.without(_named(one.instrument for one in doubts))
             unreadable = {one.instrument for one in problems}
             shown = {row.instrument for row in rows_of_net.rows.values()}
             shown |= {row.instrument for row in (*found.rows, *found.holdings)}

@@ -10,7 +10,7 @@ one instrument here, under the name by which this account trades it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -49,17 +49,17 @@ class Names:
         """The configured name of a share, where only its name on the other exchange is configured; else its own."""
         if instrument in self._configured or instrument.partition(":")[2] in self._apart:
             return instrument
-        return next((name for name in _siblings(instrument) if name in self._configured), instrument)
+        return next((name for name in siblings(instrument) if name in self._configured), instrument)
 
     def traded(self, instrument: str) -> bool:
         """Whether this account trades it, by any of its names."""
-        return bool({instrument, *_siblings(instrument)} & (self._configured | self._bought))
+        return bool({instrument, *siblings(instrument)} & (self._configured | self._bought))
 
     def name(self, row: PositionRow) -> str:
         """The name of a holding: that of its ISIN, else the configured one or that of its purchase, else its own."""
         identity = row.isin or row.instrument
         if identity not in self._of:
-            own, others = row.instrument, _siblings(row.instrument)
+            own, others = row.instrument, siblings(row.instrument)
             others = () if own.partition(":")[2] in self._apart else others
             known = [n for names in (self._configured, self._bought) for n in (own, *others) if n in names]
             self._of[identity] = known[0] if known else own
@@ -67,7 +67,7 @@ class Names:
 
     def uncertain(self, row: PositionRow) -> tuple[str, ...]:
         """Other names by which a holding may have been bought, where nothing shows which."""
-        own, others = row.instrument, _siblings(row.instrument)
+        own, others = row.instrument, siblings(row.instrument)
         if self._configured or self.name(row) != own or {own, *others} & self._bought:
             return ()
         return others
@@ -94,7 +94,8 @@ def misnamed(configured: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _siblings(instrument: str) -> tuple[str, ...]:
+def siblings(instrument: str) -> tuple[str, ...]:
+    """The names of a share on the other exchanges."""
     exchange, _, symbol = instrument.partition(":")
     return tuple(f"{other}:{symbol}" for other in _EQUITY if other != exchange) if exchange in _EQUITY else ()
 
@@ -107,6 +108,13 @@ class Portfolio:
     rows: tuple[Position, ...]
     holdings: tuple[Position, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def without(self, instruments: Collection[str]) -> Portfolio:
+        """The same without the rows of these instruments."""
+        rows, holdings = (
+            tuple(row for row in one if row.instrument not in instruments) for one in (self.rows, self.holdings)
+        )
+        return replace(self, rows=rows, holdings=holdings)
 
 
 def portfolio(

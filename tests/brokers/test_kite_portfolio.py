@@ -263,6 +263,28 @@ async def test_the_first_answers_of_a_day_close_nothing(sim: KiteSimulator) -> N
         assert legs(snapshot) == {(INFY, "NRML"): D(10), ("NSE:TCS", "holdings"): D(5)}
 
 
+@pytest.mark.parametrize("include", [True, False], ids=["holdings taken up", "not taken up"])
+async def test_a_part_that_is_loaded_first_changes_no_book(sim: KiteSimulator, include: bool) -> None:
+    """A leg of which a part was there was a drift, and the book was set to that part at once."""
+    clock = Time()
+    sim.trade(INFY, Side.BUY, D(10), product="NRML")
+    sim.set_holding("NSE:TCS", D(5), D(100))
+    async with broker(sim, clock, include_holdings=include) as adapter:
+        await adapter.snapshot(None)
+        sim.next_day()
+        sim.set_position(INFY, "NRML", D(6), D(100))
+        sim.set_holding("NSE:TCS", D(2), D(100))
+        snapshot = await adapter.snapshot(None)
+        assert {p.instrument for p in problems_of(snapshot.positions)} == {INFY, "NSE:TCS"}
+        assert (rows_of(snapshot.positions), snapshot.aside) == ((), ())
+        clock.ahead += timedelta(seconds=MORNING_S)
+        snapshot = await adapter.snapshot(None)
+        assert {(p.instrument, p.quantity) for p in (*rows_of(snapshot.positions), *snapshot.aside)} == {
+            (INFY, D(6)),
+            ("NSE:TCS", D(2)),
+        }
+
+
 async def test_what_is_still_gone_after_the_morning_is_believed(sim: KiteSimulator) -> None:
     clock = Time()
     sim.trade(INFY, Side.BUY, D(10), product="NRML")

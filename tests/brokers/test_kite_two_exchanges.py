@@ -6,7 +6,7 @@ order goes to NSE by itself. Under two names the first one would be held for eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,10 +20,13 @@ from actors.book.policy import Policy
 from actors.events import Severity
 from actors.messages import SliceRequest
 from actors.reconciliation.decide import reconcile
+from brokers.clocks import BrokerTime, broker_time
 from brokers.kite import KiteBroker, joined
 from brokers.kite.decode import holdings, orders, positions, trades
+from brokers.kite.netted import Netted
 from brokers.kite.portfolio import Names, portfolio
 from brokers.model import OrderStatus, Position, Side, Slice, rows_of
+from brokers.port import Remembered
 from brokers.registry import CONVENTIONS
 from brokers.simulators.kite import KiteSimulator
 from tests.brokers import kite_rows as rows
@@ -155,11 +158,12 @@ AT_NOON = datetime(2025, 11, 20, 6, 30, tzinfo=UTC)
 
 
 class Days:
-    """One book of a Kite account, brought in step with one snapshot at a time, over several days."""
+    """Books of a Kite account, brought in step with one snapshot at a time, over several days."""
 
-    def __init__(self, sim: KiteSimulator, adapter: KiteBroker, clock: Time) -> None:
+    def __init__(self, sim: KiteSimulator, adapter: KiteBroker, clock: Time, *others: str) -> None:
         self.sim, self.adapter, self.clock = sim, adapter, clock
         self.book = Book("acc", INFY)
+        self.books = [self.book, *(Book("acc", name) for name in others)]
         self._cache = SnapshotCache("acc", "1")
         self._cursor: int | None = None
         self.pass_by(AT_NOON - clock.now)
@@ -179,17 +183,21 @@ class Days:
             snapshot = await self.adapter.snapshot(self._cursor, whole=True)
             self._cache.take(snapshot, self._cursor)
             self._cursor = snapshot.fills_cursor or self._cursor
-            slice_ = self._cache.slice(SliceRequest(INFY, snapshot.requested_at, self.book.cursor))
-            assert isinstance(slice_, Slice)
-            decision = reconcile(self.book, slice_, policy, snapshot.requested_at)
-            if decision.lookups:
-                slice_ = slice_.with_answers(await self.adapter.find_orders(decision.lookups))
-                decision = reconcile(self.book, slice_, policy, snapshot.requested_at)
-            for event in decision.events:
-                self.book.apply(event)
-            found += decision.discrepancies
+            for book in self.books:
+                slice_ = self._cache.slice(SliceRequest(book.instrument, snapshot.requested_at, book.cursor))
+                assert isinstance(slice_, Slice)
+                decision = reconcile(book, slice_, policy, snapshot.requested_at)
+                if decision.lookups:
+                    slice_ = slice_.with_answers(await self.adapter.find_orders(decision.lookups))
+                    decision = reconcile(book, slice_, policy, snapshot.requested_at)
+                for event in decision.events:
+                    book.apply(event)
+                found += decision.discrepancies
             self.pass_by(timedelta(seconds=20))
         return found
+
+    def held(self) -> dict[tuple[str, str], Decimal]:
+        return {(book.instrument, leg.name): leg.quantity for book in self.books for leg in book.legs.values()}
 
 
 @pytest.mark.parametrize("include", [True, False], ids=["holdings taken up", "not taken up"])
@@ -212,3 +220,108 @@ async def test_shares_that_were_bought_and_delivered_and_sold_leave_a_flat_book_
         found = await days.look()
         assert {(d.found.cause, d.found.severity) for d in found} == {(Cause.SETTLEMENT, Severity.INFO)}
         assert (days.book.legs, days.book.breaks) == ({}, {})
+
+
+# -- where both names have a book ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("configured", [(), (INFY, INFY_BSE)], ids=["all", "both"])
+@pytest.mark.parametrize("include", [True, False], ids=["holdings taken up", "not taken up"])
+@pytest.mark.parametrize(
+    ("days_before", "sold", "left"),
+    [(1, 10, {}), (1, 4, {(INFY, "holdings"): D(6)}), (0, 10, {})],
+    ids=["all of the holdings", "a part of them", "bought today"],
+)
+async def test_shares_sold_under_the_other_name_settle_overnight_without_an_alarm(
+    sim: KiteSimulator,
+    configured: tuple[str, ...],
+    include: bool,
+    days_before: int,
+    sold: int,
+    left: dict[Any, Decimal],
+) -> None:
+    """Both books were closed as CRITICAL ghosts."""
+    clock = Time()
+    async with broker(sim, clock=clock, instruments=configured, include_holdings=include) as adapter:
+        days = Days(sim, adapter, clock, INFY_BSE)
+        sim.trade(INFY, BUY, D(10), product="CNC")
+        await days.look()
+        for _ in range(days_before):
+            days.night()
+            await days.look()
+        sim.trade(INFY_BSE, SELL, D(sold), product="CNC")
+        await days.look()
+        days.night()
+        found = await days.look(40)
+        causes = {(d.found.cause, d.found.severity) for d in found if d.found.type != "MALFORMED_DATA"}
+        assert causes == {(Cause.SETTLEMENT, Severity.INFO)}, "and the doubt of the first minutes of the day"
+        assert days.held() == left
+        assert not any(book.breaks for book in days.books)
+
+
+def test_what_the_books_of_an_earlier_process_held_is_the_evening(netted: Netted) -> None:
+    books = {INFY: remembered(holdings=10), INFY_BSE: remembered(CNC=-10)}
+    assert settled_by(netted, books=books) == {(INFY, "holdings", D(-10)), (INFY_BSE, "CNC", D(10))}
+    assert settled_by(netted, books=books), "every consumer sees it"
+    assert not settled_by(netted, books=books, at=MORNING + timedelta(minutes=11))
+
+
+@pytest.mark.parametrize(
+    ("evening", "morning", "more"),
+    [
+        ({INFY_BSE: -10}, {}, {}),
+        ({INFY: 10, INFY_BSE: -10}, {INFY: 10}, {}),
+        ({INFY: 10, INFY_BSE: -10}, {INFY: 4}, {}),
+        ({INFY: 10, INFY_BSE: -10}, {INFY_BSE: -10}, {}),
+        ({INFY: 4, INFY_BSE: -10}, {INFY: -6}, {}),
+        ({INFY: 10, "BSE:TCS": -10}, {}, {}),
+        ({INFY: 10, INFY_BSE: 5}, {INFY: 15}, {}),
+        ({INFY: 10, INFY_BSE: -10}, {}, {"traded": {INFY}}),
+        ({INFY: 10, INFY_BSE: -10}, {}, {"unknown": {INFY_BSE}}),
+    ],
+    ids=[
+        "sold short", "the purchase is still there", "more is left than should be", "the other one is gone",
+        "more was sold than bought", "another share", "nothing was sold", "one was traded today", "one is in doubt",
+    ],
+)  # fmt: skip
+def test_what_does_not_add_up_is_no_settlement(
+    netted: Netted, evening: dict[str, int], morning: dict[str, int], more: dict[str, Any]
+) -> None:
+    held_then = [Position(name, "CNC", D(quantity), D(100)) for name, quantity in evening.items()]
+    assert not settled_by(netted, held_then, at=MORNING - timedelta(hours=12))
+    assert not settled_by(netted, [Position(n, "CNC", D(q), D(100)) for n, q in morning.items()], **more)
+
+
+def test_a_rest_that_goes_where_nobody_compares_it_is_left_to_a_person(netted: Netted) -> None:
+    """Explained, the book would be flat without a word, and six shares are held."""
+    evening = [Position(INFY, "CNC", D(10), D(100)), Position(INFY_BSE, "CNC", D(-4), D(100))]
+    rest = Position(INFY, "holdings", D(6), D(100))
+    assert not settled_by(netted, evening, at=MORNING - timedelta(hours=12))
+    assert not settled_by(netted, aside=[rest])
+
+
+MORNING = broker_time(datetime(2025, 11, 20, 4, 0, tzinfo=UTC))
+
+
+@pytest.fixture
+def netted() -> Netted:
+    return Netted()
+
+
+def remembered(**legs: int) -> Remembered:
+    seen_at = datetime(2025, 11, 19, 12, 0, tzinfo=UTC)
+    return Remembered({leg: (D(quantity), D(100)) for leg, quantity in legs.items()}, seen_at=seen_at)
+
+
+def settled_by(
+    netted: Netted,
+    rows: Iterable[Position] = (),
+    *,
+    aside: Iterable[Position] = (),
+    books: Mapping[str, Remembered] | None = None,
+    unknown: Collection[str] = (),
+    traded: Collection[str] = (),
+    at: BrokerTime = MORNING,
+) -> set[tuple[str, str, Decimal | None]]:
+    found = netted.look(rows, aside, books or {}, unknown, traded, at)
+    return {(one.instrument, one.leg, one.change) for one in found}

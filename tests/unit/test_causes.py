@@ -8,8 +8,8 @@ from pathlib import Path
 from actors.book.discrepancies import CAUSES, Break, Cause, DiscrepancyType, Phase, cause_of
 from actors.book.payloads import break_from, break_to
 from actors.events import Severity
-from brokers.model import Reason, Side
-from tests.unit.builders import FAILED, INSTRUMENT, Desk, at, fill, order, order_report, pos, slice_at
+from brokers.model import Evidence, Reason, Side
+from tests.unit.builders import FAILED, INSTRUMENT, Desk, at, dec, fill, order, order_report, pos, slice_at
 
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 
@@ -20,6 +20,18 @@ def held(quantity: object = 100, price: object = "1.1", at_s: float = 0) -> Desk
     desk.look(slice_at(at_s, [pos(quantity, price)]))
     desk.look(slice_at(at_s + 1, [pos(quantity, price)]))
     return desk
+
+
+def test_a_leg_that_is_not_read_is_closed_where_its_adapter_has_evidence_that_all_of_it_is_gone() -> None:
+    """Kite: delivered shares that are not taken up, sold under their name on the other exchange."""
+    desk, unread = held(), {"net": "not taken up"}
+    gone = Evidence(Reason.SETTLEMENT, INSTRUMENT, "net", dec(-100), "settled")
+    other = replace(gone, change=dec(-99))
+    decision = desk.look(replace(slice_at(20), unread_legs=unread, evidence=(other,)))
+    assert (decision.status, desk.quantities()) == ("PARTIAL", {"net": 100})
+    decisions = [desk.look(replace(slice_at(s), unread_legs=unread, evidence=(gone,))) for s in (30, 60)]
+    assert (decisions[-1].status, decisions[-1].unverified, desk.quantities()) == ("SUCCESS", (), {})
+    assert {d.found.cause for d in decisions[-1].discrepancies} == {Cause.SETTLEMENT}
 
 
 def test_every_reason_a_broker_can_give_is_a_cause_with_a_severity_and_evidence_of_its_own() -> None:
