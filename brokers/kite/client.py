@@ -42,7 +42,7 @@ from brokers.kite.day_lists import Lasting, Morning, Orderbook, without_a_row
 from brokers.kite.decode import IST, Listing, OrderRow, PositionRow
 from brokers.kite.deliveries import Deliveries
 from brokers.kite.netted import Netted
-from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio
+from brokers.kite.portfolio import DELIVERED, Names, Portfolio, misnamed, portfolio, siblings
 from brokers.kite.positions_against_trades import Agreement, Clash, clashes, in_doubt
 from brokers.kite.slices import of_whole
 from brokers.kite.ticker import KiteStream
@@ -427,6 +427,7 @@ class KiteBroker:
             doubts = self._morning.doubts((*found.rows, *found.holdings), trades, day, asked_at)
             now = _time_of(net[1], asked_at)
             doubts = tuple(one for one in doubts if not self._has_expired(one.instrument or "", now))
+            doubts = _with_other_names(doubts, (*found.rows, *found.holdings))
             problems = (*problems, *doubts)
             found = found.without(_named(one.instrument for one in doubts))
             unreadable = {one.instrument for one in problems}
@@ -656,6 +657,18 @@ def _of_order(fill: Fill, order: Order | None) -> Fill:
     if order is None:
         return fill
     return replace(of_whole(fill, order), client_order_id=order.client_order_id, reason=order.origin)
+
+
+def _with_other_names(doubts: tuple[RowProblem, ...], rows: Iterable[Position]) -> tuple[RowProblem, ...]:
+    """The doubts, and the same of what is held under the name of the other exchange: what is lacking may be in it."""
+    shown, doubted = {row.instrument for row in rows}, {one.instrument for one in doubts}
+    others = [
+        replace(one, instrument=name)
+        for one in doubts
+        for name in siblings(one.instrument or "")
+        if name in shown and name not in doubted
+    ]
+    return (*doubts, *others)
 
 
 def _named(instruments: Iterable[str | None]) -> set[str]:

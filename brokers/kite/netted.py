@@ -1,10 +1,11 @@
-"""Shares that were sold on the other exchange than they were bought on, where both have a book of their own. Pure.
+"""Shares that are bought, sold and held under the names of two exchanges, where both have a book of their own. Pure.
 
-Zerodha support, "Interoperability of exchanges": such a sale is delivered out of the purchase. Until the night Kite
-shows it as a negative CNC row of its own exchange, and in the morning as less of the other one. Where only one of the
-two names is configured, both are that instrument (:mod:`brokers.kite.joined`). Otherwise each of the two books holds
-what the broker no longer shows, and what two days' readings show becomes evidence: a total below zero that is gone, and
-exactly as much less on the other exchange, while neither was traded today.
+Zerodha support, "Interoperability of exchanges": a sale on the other exchange is delivered out of the purchase. Until
+the night Kite shows it as a negative CNC row of its own exchange, and in the morning as less of the other one. And what
+is bought on both becomes one holding, under one of the two names. Where only one of them is configured, both are that
+instrument (:mod:`brokers.kite.joined`). Otherwise each book holds what the broker no longer shows there, and what two
+days' readings show becomes evidence: all of one name that is gone, and exactly as much that came to or left the other,
+while neither was traded today.
 """
 
 from __future__ import annotations
@@ -57,30 +58,31 @@ class Netted:
                 self._evening.setdefault(name, {leg: book.legs[leg][0] for leg in _LEGS if leg in book.legs})
         left_aside = list(aside)
         now = _by_name([*rows, *left_aside])
-        for sold, before in list(self._evening.items()):
-            for bought in siblings(sold):
-                pair = {sold, bought}
-                if sum(before.values(), _ZERO) < 0 and not pair & {*unknown, *traded}:
-                    self._judge(sold, bought, now, at, aside=bool(left_aside))
+        for gone, before in list(self._evening.items()):
+            for other in siblings(gone):
+                if any(before.values()) and not {gone, other} & {*unknown, *traded}:
+                    self._judge(gone, other, now, at, aside=bool(left_aside))
         self._latest = {**{name: self._latest.get(name, {}) for name in unknown}, **now}
         self._seen = [(seen, evidence) for seen, evidence in self._seen if at - seen <= _KEPT]
         return tuple(evidence for _, evidence in self._seen)
 
-    def _judge(self, sold: str, bought: str, now: Mapping[str, _Legs], at: BrokerTime, *, aside: bool) -> None:
-        legs = {name: (self._evening.get(name, {}), now.get(name, {})) for name in (sold, bought)}
+    def _judge(self, gone: str, other: str, now: Mapping[str, _Legs], at: BrokerTime, *, aside: bool) -> None:
+        legs = {name: (self._evening.get(name, {}), now.get(name, {})) for name in (gone, other)}
         before, after = ({name: sum(pair[i].values(), _ZERO) for name, pair in legs.items()} for i in (0, 1))
-        if after[sold] or after[bought] != before[bought] + before[sold] or after[bought] < 0:
+        if after[gone] or after[other] != before[other] + before[gone] or after[other] < 0:
             return
-        if aside and after[bought] and legs[bought][0].get(_BOUGHT):
-            return  # what is left of the purchase goes where it is not compared: only a person can say that it is held
-        text = f"{-before[sold]:f} were sold as {sold} and delivered out of {bought} overnight"
-        for name, other in ((sold, bought), (bought, sold)):
+        if aside and after[other] and (before[gone] > 0 or legs[other][0].get(_BOUGHT)):
+            return  # what was bought goes where it is not compared: only a person can say that it is held
+        text = (
+            f"{gone} changed by {-before[gone]:+f} and {other} by {before[gone]:+f} overnight, with no trade of either"
+        )
+        for name, linked in ((gone, other), (other, gone)):
             was, is_now = legs[name]
             for leg in _LEGS:
                 change = is_now.get(leg, _ZERO) - was.get(leg, _ZERO)
                 if change:
-                    self._seen.append((at, Evidence(Reason.SETTLEMENT, name, leg, change, text, linked=(other,))))
-        for name in (sold, bought):
+                    self._seen.append((at, Evidence(Reason.SETTLEMENT, name, leg, change, text, linked=(linked,))))
+        for name in (gone, other):
             self._evening[name] = now.get(name, {})
 
 
