@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 
-from actors.frozen import quickly_made
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
 Json = None | bool | int | str | list["Json"] | dict[str, "Json"]
@@ -73,7 +73,6 @@ class EventType(StrEnum):
     ALERT_FAILED = "ALERT_FAILED"
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened, before it has a place in the journal.

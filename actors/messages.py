@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
@@ -15,6 +15,7 @@ from actors.book.trading_permission import Halt
 from actors.events import Json
 from actors.reconciliation.reconciliation_pass import Status
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.model import Cursor
 from brokers.port import Remembered, StreamState
 from brokers.versions import Program, across_versions

@@ -13,13 +13,14 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
 NET = "net"

@@ -12,12 +12,13 @@ The laws of a stream, which carries what a broker sends unasked, and how far its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from brokers.frozen import dataclass
 from brokers.model import ContractFacts, Cursor, OrderAnswer, OrderQuery, Side, Snapshot
 from brokers.versions import across_versions
 

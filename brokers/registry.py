@@ -8,13 +8,13 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brokers.errors import Refused
+from brokers.frozen import dataclass
 from brokers.model import Conventions, CostBasis, IdScope, LegScheme
 from brokers.port import OPTIONAL_PROTOCOLS, Broker, Clock
 from brokers.simulators.base import Simulator

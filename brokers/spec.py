@@ -10,11 +10,12 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
 from brokers.errors import Refused
+from brokers.frozen import dataclass
 from brokers.paper.prices import Market
 from brokers.secret_keeper import asked
 from brokers.versions import across_versions

@@ -13,9 +13,11 @@ Processes of two versions talk to each other while code is upgraded actor by act
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from brokers.frozen import dataclass
 
 VERSION: Final = "0.1.0"
 """In the code and not read from the installed package, which may be another one by the time a process asks."""

@@ -6,8 +6,6 @@ a restart; nothing here corrects a book, so there is nothing to approve.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from loguru import logger
 
 from actors.book import payloads
@@ -20,6 +18,7 @@ from actors.journal.client import Fenced, JournalAway
 from actors.journal.types import JournalError
 from actors.names import AUDIT
 from actors.runtime.ports import CallError, Runtime
+from brokers.frozen import dataclass
 
 LEARN_AGAIN_AFTER_S = 5.0
 _NEWEST = 1_000

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from actors.account.table_watch import BookTable
+from brokers.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 from actors.messages import SliceRequest, Unchanged
+from brokers.frozen import dataclass
 from brokers.model import (
     AnyRow,
     Claims,

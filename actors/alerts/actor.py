@@ -16,7 +16,6 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from loguru import logger
 
@@ -33,6 +32,7 @@ from actors.journal.types import JournalError
 from actors.messages import AlertsHealth
 from actors.names import ALERTS, AUDIT
 from actors.runtime.ports import CallError, Runtime
+from brokers.frozen import dataclass
 from brokers.kit.backoff import backoff_s
 from brokers.spec import SecretRef
 from brokers.versions import PROGRAM

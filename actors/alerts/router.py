@@ -19,7 +19,7 @@ import hashlib
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 from actors.alerts.subjects import DEGRADING, GRAVITY, Subject, of_record, subject_from, subject_to
 from actors.alerts.windows import Window, maintenance
 from actors.events import EventType, Json, Record, Severity, from_iso, to_iso
+from brokers.frozen import dataclass
 
 _MINUTE = timedelta(minutes=1)
 _CALM_KEPT = timedelta(days=2)

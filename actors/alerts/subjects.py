@@ -7,13 +7,14 @@ is reported.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from actors.book.break_work import UNASSIGNED, WORK_EVENTS
 from actors.events import EventType, Json, Record, Severity, from_iso, to_iso
 from actors.names import AUDIT, SUPERVISOR, split_name
+from brokers.frozen import dataclass
 
 _DISCREPANCIES = (EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED)
 FOLLOWED = (

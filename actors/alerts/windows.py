@@ -7,10 +7,11 @@ a named zone, through each change of daylight saving time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
+
+from brokers.frozen import dataclass
 
 MONDAY, FRIDAY, SATURDAY, SUNDAY = 0, 4, 5, 6
 EVERY_DAY = frozenset(range(7))

@@ -16,7 +16,7 @@ The vocabulary of the systems this replaces: :meth:`positions_by_ticket`, :meth:
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -33,6 +33,7 @@ from actors.book.unreadable import count_of, flag_of, text_of, texts_of
 from actors.events import Event, EventType, Json, broker_time_from_iso
 from actors.names import instrument_name
 from brokers.clocks import BrokerTime, broker_time
+from brokers.frozen import dataclass
 from brokers.model import Completeness, ContractFacts, Fill, is_provisional, scoped_id
 
 ENDED_ORDERS_KEPT_FOR = timedelta(days=2)

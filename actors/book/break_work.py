@@ -15,7 +15,7 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from typing import Any, Final
 from actors.book.discrepancies import Break
 from actors.book.unreadable import text_of, text_or_none
 from actors.events import Event, EventType, Json, Severity, from_iso, to_iso
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
 REASON_CODES = (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
 from actors.events import Json, Severity
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.model import Reason, RowProblem
 from brokers.versions import across_versions
 

@@ -11,7 +11,6 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +22,7 @@ from actors.book.in_step import proofs, still_proven
 from actors.book.orders import BookOrder
 from actors.book.unreadable import UNUSABLE, UnreadableRecord
 from actors.events import Event, EventType, Json, Record, from_iso, to_text
+from brokers.frozen import dataclass
 from brokers.model import Completeness
 
 _STATEMENTS_AT_MOST = 20

@@ -11,7 +11,6 @@ proof counts that is later than the moment in question.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
@@ -19,6 +18,7 @@ from actors.book.book import Book
 from actors.book.unreadable import UNUSABLE, UnreadableRecord, text_of
 from actors.events import Event, EventType, Json, Payload, Record, from_iso
 from actors.names import instrument_name
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
 NAMED: Final = "instruments"

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Context, Decimal
 
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.model import CostBasis
 from brokers.versions import across_versions
 

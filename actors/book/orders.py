@@ -6,13 +6,13 @@ seen end. Nothing here looks at quantities, times or the network; :mod:`actors.r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from actors.frozen import quickly_made
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.model import Order, OrderStatus, Side
 from brokers.versions import across_versions
 
@@ -80,7 +80,6 @@ class Inferred:
 
 
 @across_versions
-@quickly_made
 @dataclass(frozen=True, slots=True)
 class BookOrder:
     """An order as the book has it.

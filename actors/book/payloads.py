@@ -7,7 +7,7 @@ default; nothing here decides anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,8 +17,8 @@ from actors.book.lots import ZERO, Closed, Leg, Lot
 from actors.book.orders import BookOrder, Inferred
 from actors.book.unreadable import count_of, flag_of, rows_of, text_of, text_or_none, texts_of
 from actors.events import Event, Json, Severity, broker_time_from_iso, from_iso, to_iso, to_text
-from actors.frozen import quickly_made
 from brokers.clocks import BrokerTime, broker_time
+from brokers.frozen import dataclass
 from brokers.model import ContractFacts, Corrected, CostBasis, Fill, OrderStatus, Side, is_provisional, scoped_id
 from brokers.versions import across_versions
 
@@ -140,7 +140,6 @@ def order_from(data: Any) -> BookOrder:
 
 
 @across_versions
-@quickly_made
 @dataclass(frozen=True, slots=True)
 class BookedFill:
     """A fill and its effect on the book, decided when it was journaled.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 
 from actors.book.discrepancies import DiscrepancyType
 from actors.events import Severity
+from brokers.frozen import dataclass
 from brokers.model import Conventions
 from brokers.versions import across_versions
 

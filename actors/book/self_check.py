@@ -8,7 +8,6 @@ compared is reported as skipped, never as equal.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -21,6 +20,7 @@ from actors.book.checkpoint import begin, checkpoint, follow
 from actors.book.discrepancies import Break, Correction, DiscrepancyType, Phase
 from actors.book.unreadable import UNUSABLE, UnreadableRecord
 from actors.events import Event, EventType, Json, Record, Severity, event_id
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
 FIELDS_AT_MOST = 20

@@ -8,7 +8,6 @@ in the same stream ends it. The system itself never trades: this is an answer, n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -16,6 +15,7 @@ from actors.book.discrepancies import OF_A_POSITION_OR_AN_ORDER, Break, Discrepa
 from actors.book.payloads import ReportedFill
 from actors.events import EventType, Json, Record, Severity, to_iso, to_text
 from actors.names import SUPERVISOR, account_of, instrument_name
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
 EVERYTHING = SUPERVISOR

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from decimal import Decimal
 
@@ -13,6 +13,7 @@ from actors.book.orders import BookOrder
 from actors.book.payloads import ReportedFill
 from actors.book.policy import Policy
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.model import Conventions
 from brokers.versions import across_versions
 

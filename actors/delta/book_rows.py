@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -18,6 +18,7 @@ import pyarrow as pa
 from actors.delta.book_spec import BookTableSpec
 from actors.delta.latest_rows import LEG, TIED, TIME
 from actors.events import to_iso, to_text
+from brokers.frozen import dataclass
 from brokers.model import LONG, NET, SHORT, Claim, ClaimDoubt, Claims, LegScheme
 
 AHEAD_AT_MOST = timedelta(minutes=15)

@@ -4,10 +4,11 @@ tables, which is imported where the table is opened."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from brokers.errors import Refused
+from brokers.frozen import dataclass
 from brokers.model import LegScheme
 from brokers.spec import SecretRef
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
@@ -36,6 +35,7 @@ from actors.delta.latest_rows import KEY, LEG, ORDER, TIED, TIME, latest, newest
 from actors.events import to_iso
 from actors.reconciliation.reconciliation_pass import ClaimCorrection
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.frozen import dataclass
 from brokers.spec import SecretRef
 
 T = TypeVar("T")

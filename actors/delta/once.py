@@ -14,7 +14,6 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 
 from actors.delta.handle import TableHandle
 from brokers.errors import Refused, Unreachable
+from brokers.frozen import dataclass
 
 T = TypeVar("T")
 

@@ -6,13 +6,13 @@ A book is a fold of its records, so updates are found by folding, and the same r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from actors.book.book import Book
 from actors.book.checkpoint import follow
 from actors.events import EventType, Record, to_text
+from brokers.frozen import dataclass
 
 PLACES = 18
 DIGITS = 38

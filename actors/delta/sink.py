@@ -13,7 +13,7 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
@@ -29,6 +29,7 @@ from actors.events import EventType, Record
 from actors.journal.store import Journal
 from actors.names import split_name
 from brokers.errors import Refused
+from brokers.frozen import dataclass
 
 WRITER: Final = "reconciliation-sink"
 BATCH_RECORDS: Final = 20_000

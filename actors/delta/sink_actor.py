@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from actors.events import Json, to_iso
 from actors.journal.types import JournalError
 from actors.runtime.ports import Runtime
 from brokers.errors import BrokerError, Refused
+from brokers.frozen import dataclass
 from brokers.spec import SecretRef
 from brokers.versions import PROGRAM, Program, across_versions
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from actors.book.policy import Policy
 from actors.events import Json
+from brokers.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from actors.events import Severity
 from actors.messages import CycleReport, InstrumentHealth, Statistics
 from actors.reconciliation.reconciliation_pass import Status
+from brokers.frozen import dataclass
 
 
 class Tally:

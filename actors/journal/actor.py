@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, Unpack, cast
@@ -42,6 +42,7 @@ from actors.journal.types import (
 )
 from actors.names import AUDIT
 from actors.runtime.bounded_log import BoundedLog
+from brokers.frozen import dataclass
 from brokers.versions import PROGRAM
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import orjson
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from actors.journal.hash_chain import GENESIS
 from actors.journal.schema import anchor, archived_versions, corrupt, schema
+from brokers.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, literal_column, select
@@ -13,6 +13,7 @@ from actors.journal.archive_anchor import archived_version
 from actors.journal.hash_chain import payload_text, rows_of
 from actors.journal.schema import RowValues, records
 from actors.journal.types import Append, Appended, AppendRefused, Stale
+from brokers.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -40,6 +39,7 @@ from actors.journal.merkle_tree import leaf_hashes, node_hash, perfect_parts, pe
 from actors.journal.schema import corrupt, read_head, records, writing
 from actors.journal.signed_head import Head, Signer, signed
 from actors.journal.types import JournalUnavailable
+from brokers.frozen import dataclass
 
 _metadata = MetaData()
 _Number = BigInteger().with_variant(Integer, "sqlite")

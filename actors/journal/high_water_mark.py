@@ -16,9 +16,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from brokers.frozen import dataclass
 
 _FORM: Final = re.compile(r"(\d{1,19}) ([0-9a-f]{64})(?: (\d{1,20}) (\d{1,10}))?\s*\Z")
 _LENGTH: Final = 128

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
@@ -18,6 +17,7 @@ from loguru import logger
 from actors.events import Event, EventType, Payload, Severity, event_id
 from actors.journal import client
 from actors.runtime.ports import Runtime
+from brokers.frozen import dataclass
 
 WAITING_AT_MOST = 1_000
 RETRY_AFTER_S = 5.0

@@ -18,7 +18,6 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select, text
@@ -27,6 +26,7 @@ from sqlalchemy.pool import NullPool
 
 from actors.journal.high_water_mark import ServerSeen
 from actors.journal.types import JournalInUse, JournalUnavailable
+from brokers.frozen import dataclass
 
 _LOCK: Final = int.from_bytes(b"journal")
 """One for each database: advisory locks of different databases do not meet."""

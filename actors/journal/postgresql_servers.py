@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
@@ -30,6 +29,7 @@ from actors.journal.postgresql import (
 from actors.journal.postgresql_url import each_server, only_primary, place_of
 from actors.journal.schema import in_our_words, parse_url
 from actors.journal.types import JournalCorrupt, JournalError, JournalInUse, JournalTooNew, JournalUnavailable
+from brokers.frozen import dataclass
 
 _WORST_FIRST: Final = (JournalCorrupt, JournalTooNew)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -28,6 +27,7 @@ from actors.journal.merkle_tree import (
     root_of_inclusion,
 )
 from actors.journal.signed_head import Head, HeadError, PublicKey, trusted_keys, verified_head
+from brokers.frozen import dataclass
 
 FORMAT: Final = "reconciliation-journal-proof/1"
 

@@ -7,7 +7,6 @@ left out, or ``None``, is no condition.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
@@ -15,6 +14,7 @@ from actors.book.discrepancies import Phase
 from actors.book.in_step import concerns
 from actors.events import EventType, Payload, Record, Severity
 from actors.names import SUPERVISOR, split_name
+from brokers.frozen import dataclass
 
 ReadingOrder = Literal["oldest", "newest"]
 """Which record comes first."""

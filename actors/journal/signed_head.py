@@ -12,7 +12,6 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from actors.events import from_iso, to_iso
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import OUR_TIME
 
 _ED25519: Final = b"\x01"

@@ -11,13 +11,13 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
 from actors.journal.types import JournalUnavailable
+from brokers.frozen import dataclass
 
 PKCS11: Final = "pkcs11:"
 _ATTEMPTED: Final = "use the token that signs the journal's heads"

@@ -9,9 +9,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from actors.events import Event, JournalError
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
 

@@ -12,7 +12,7 @@ which is expected, and one whose terms are unknown is given up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
 from actors.book import payloads
@@ -25,6 +25,7 @@ from actors.reconciliation.booked_fills import inferred_fill
 from actors.reconciliation.evidence import too_large
 from actors.reconciliation.pending_fills import pending_fills_are_placed
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
+from brokers.frozen import dataclass
 from brokers.model import NET, Complete, LegScheme, OrderStatus, Position, Unsupported, rows_of
 
 _DELIVERED = "CNC"

@@ -15,7 +15,7 @@ A commission that arrives after its fill is written once, and changes nothing el
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -40,6 +40,7 @@ from actors.reconciliation.restated_fills import (
     taken_out_of,
 )
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.model import (
     NET,
     Complete,

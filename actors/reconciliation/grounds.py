@@ -9,7 +9,7 @@ entry, and each entry names the one before it, so that the journal's chain cover
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -22,6 +22,7 @@ from actors.book.policy import Policy
 from actors.events import Event, Json, to_iso
 from actors.reconciliation.decide import evidence_of, reconcile
 from actors.reconciliation.reconciliation_pass import Decision, Status
+from brokers.frozen import dataclass
 from brokers.model import AnyRow, Failed, Section, Slice, problems_of, rows_of
 
 PASS: Final = "pass"  # noqa: S105 - a pass over a book

@@ -11,7 +11,6 @@ neither is shown. It takes proof, as a ghost does, and leaves the quantity over 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 
 from actors.book import payloads
@@ -20,6 +19,7 @@ from actors.book.legs import HOLDINGS, PRODUCT_LEGS
 from actors.book.lots import ZERO
 from actors.events import EventType, to_text
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
+from brokers.frozen import dataclass
 from brokers.model import Complete, Position, rows_of
 
 SOLD = "CNC"

@@ -8,7 +8,7 @@ only the broker can name the leg that a fill changed, the fill waits for that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -19,6 +19,7 @@ from actors.events import Event, EventType, Json, Severity, event_id, to_iso, to
 from actors.reconciliation.booked_fills import book_fill, with_closed
 from actors.reconciliation.order_matching import CLOCK_SKEW
 from brokers.clocks import broker_time
+from brokers.frozen import dataclass
 from brokers.model import Conventions, Fill, OrderStatus, Side
 from brokers.versions import across_versions
 

@@ -6,7 +6,6 @@ Reconciliation itself does not import this module, because it imports pydantic.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -19,6 +18,7 @@ from actors.book.book import Book
 from actors.book.policy import Policy
 from actors.events import Event, Json, Record, broker_time_from_iso, from_iso
 from actors.reconciliation.grounds import ASKED, PARTS, PASS, Grounds
+from brokers.frozen import dataclass
 from brokers.model import (
     AnyRow,
     Claims,

@@ -9,7 +9,7 @@ person approved is written if it does not depend on one that was only tried.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -29,6 +29,7 @@ from actors.book.discrepancies import (
 from actors.book.policy import Correct, Policy
 from actors.events import Event, EventType, Json, Severity, event_id
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.model import ContractFacts, Failed, IdScope, OrderAnswer, OrderQuery, Slice
 from brokers.versions import across_versions
 

@@ -9,7 +9,7 @@ The laws of this module:
 * Whatever a carried actor does, or is done to it, changes no other: each is created, begun and ended separately, and
   its running work ends with it. The end of the process ends all of them.
 * Calls between two actors of one cell stay inside it. Calls that many of them make at once of the same method of one
-  actor are sent together (:data:`TOGETHER`), and each has its own answer.
+  actor are sent together (:mod:`actors.runtime.together`), and each has its own answer.
 * Nobody new comes into a cell that runs another version than whoever makes them.
 * Only a cell knows which actors it carries, and what others remember holds only until it is wrong: an actor that has
   left answers like one that does not exist.
@@ -18,21 +18,17 @@ The laws of this module:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actors.names import cell_name
 from actors.runtime.nodes import EVERYWHERE, Place
 from actors.runtime.ports import Answer, CallTimeout, LocalRuntime, Runtime, answer_of
+from actors.runtime.together import TOGETHER, Together
 from brokers.versions import PROGRAM, Program
-
-TOGETHER = frozenset({"slice", "in_step", "append", "load", "health", "wake", "set_halts", "hosted"})
-"""The methods whose calls may be combined: many actors call each at once, and it costs the same for all of them."""
 
 SIZE = 500
 """How many instruments ``auto`` puts into one cell."""
-
-_GATHER_S = 0.002
 
 
 class Carrier(Runtime, Protocol):
@@ -100,49 +96,6 @@ class Seats:
         self._places.pop(cell, None)
         for name in self._members.pop(cell, ()):
             del self._cell_of[name]
-
-
-class Together:
-    """Sends calls of one moment as one message. ``send`` sends the calls of one key, each a tuple, and returns an
-    answer for each."""
-
-    def __init__(
-        self,
-        send: Callable[[Any, Sequence[tuple[object, ...]], float], Awaitable[list[Answer]]],
-        gather_s: float = _GATHER_S,
-    ) -> None:
-        self._send = send
-        self._gather_s = gather_s
-        self._waiting: dict[Any, list[tuple[tuple[object, ...], float, asyncio.Future[Any]]]] = {}
-        self._sending: set[asyncio.Task[None]] = set()
-
-    async def call(self, key: Any, call: tuple[object, ...], timeout_s: float) -> Any:
-        """The answer of one call. Raises what ``send`` raised, or what the call raised."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
-        waiting = self._waiting.setdefault(key, [])
-        waiting.append((call, timeout_s, answer))
-        if len(waiting) == 1:
-            loop.call_later(self._gather_s, self._go, key)
-        return await answer
-
-    def _go(self, key: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self._carry(key, self._waiting.pop(key)))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-
-    async def _carry(self, key: Any, waiting: list[tuple[tuple[object, ...], float, asyncio.Future[Any]]]) -> None:
-        calls = [call for call, _, answer in waiting if not answer.done()]
-        answers: list[Answer]
-        try:
-            answers = await self._send(key, calls, max(timeout_s for _, timeout_s, _ in waiting)) if calls else []
-        except Exception as error:  # noqa: BLE001 - each waiting caller gets it
-            answers = [(False, error)] * len(calls)
-        received = iter(answers)
-        for _, _, answer in waiting:
-            if not answer.done():
-                well, value = next(received, (False, RuntimeError(f"no answer came back for a call of {key}")))
-                answer.set_result(value) if well else answer.set_exception(value)
 
 
 class CellRuntime(LocalRuntime):

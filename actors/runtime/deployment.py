@@ -9,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from actors.names import cell_account
 from actors.runtime.cell import Cell, Seats
 from actors.runtime.nodes import EVERYWHERE, Node, Nodes, Place
-from actors.runtime.ports import CallError, CallTimeout, LocalRuntime
+from actors.runtime.ports import EVICTED_WITHIN_S, CallError, CallTimeout, LocalRuntime
+from brokers.frozen import dataclass
 from brokers.versions import program_version
-
-EVICTED_WITHIN_S = 3.0
-"""A cell that does not answer within this time is ended with everything it carries."""
 
 
 @dataclass(frozen=True, slots=True)

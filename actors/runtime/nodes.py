@@ -7,7 +7,8 @@ all of them; the empty place contains every node.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from brokers.frozen import dataclass
 
 Place = tuple[tuple[str, str], ...]
 """Labels with their values, sorted; hashable, and the same text in every process."""

@@ -17,6 +17,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from loguru import logger
 
+EVICTED_WITHIN_S = 3.0
+"""A cell that does not answer within this time is ended with everything it carries."""
+
 
 class CallError(Exception):
     """A call to another actor returned no answer. Whether it was carried out is unknown."""

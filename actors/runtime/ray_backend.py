@@ -33,9 +33,8 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from loguru import logger
@@ -50,13 +49,24 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import account_of, cell_account
-from actors.runtime.cell import TOGETHER, Cell, Seats, Together
-from actors.runtime.cluster_probe import lives
-from actors.runtime.deployment import EVICTED_WITHIN_S, Carried, Deployment
-from actors.runtime.nodes import OF_ONE_NODE, Node, Nodes, Place, place_of
-from actors.runtime.ports import ActorUnavailable, Answer, CallTimeout, answer_of, logged, outcome
-from actors.runtime.ray_environment import LOOPBACK, Address, ClusterNotUp
+from actors.runtime.ports import (
+    EVICTED_WITHIN_S,
+    ActorUnavailable,
+    Answer,
+    CallTimeout,
+    answer_of,
+    logged,
+    outcome,
+)
+from actors.runtime.together import TOGETHER, Together
+from brokers.frozen import dataclass
 from brokers.versions import program_version
+
+if TYPE_CHECKING:
+    # Whoever uses these imports them: the supervisor and the command line. Each actor imports this module.
+    from actors.runtime.deployment import Carried, Deployment
+    from actors.runtime.nodes import Node, Nodes, Place
+    from actors.runtime.ray_environment import Address
 
 NAME_FREE_WITHIN_S = 10.0
 NODES_WITHIN_S = 5.0
@@ -243,6 +253,8 @@ class RayCluster:
     """Creates, finds and ends actors of one namespace. Blocking Ray calls run in threads."""
 
     def __init__(self, namespace: str) -> None:
+        from actors.runtime.cell import Seats
+
         self._namespace = namespace
         self._made: dict[str, Any] = {}
         self._seats = Seats()
@@ -437,6 +449,9 @@ class RayCluster:
 
     async def _open(self, cell: str, timeout_s: float, carried: Deployment) -> Any:
         """The handle of a cell, which is created if there is none, replacing one that has died."""
+        from actors.runtime.cell import Cell
+        from actors.runtime.deployment import Deployment
+
         async with self._opening.setdefault(cell, asyncio.Lock()):
             if cell not in self._cells:
                 place = carried.place
@@ -607,6 +622,8 @@ def _unpacked(args: bytes) -> tuple[object, ...]:
 
 def machines() -> Nodes:
     """The machines of the cluster that this process is connected to."""
+    from actors.runtime.nodes import Nodes
+
     rows: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
     draining = _draining_nodes()
     found = [(bool(row["Alive"]), _node(row, draining)) for row in rows]
@@ -614,6 +631,8 @@ def machines() -> Nodes:
 
 
 def _node(row: dict[str, Any], draining: Collection[str]) -> Node:
+    from actors.runtime.nodes import Node, place_of
+
     labels = {str(label): str(value) for label, value in (row.get("Labels") or {}).items()}
     name = str(row["NodeID"])
     going = bool(row["Alive"]) and name in draining
@@ -656,6 +675,8 @@ def placement(place: Place, node: str | None) -> dict[str, Any]:
         return {} if node is None else {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
     if node is None:
         return {"label_selector": labels}
+    from actors.runtime.nodes import OF_ONE_NODE
+
     return {
         "label_selector": {**labels, OF_ONE_NODE: node},
         "fallback_strategy": [{"label_selector": labels}],
@@ -824,6 +845,8 @@ def start_or_join(address: str, namespace: str, *, dashboard: bool = True, cpus:
     :class:`~actors.runtime.ray_environment.ClusterNotUp`. Joining one whose address does not answer raises
     ``ConnectionError``.
     """
+    from actors.runtime.ray_environment import LOOPBACK, Address, ClusterNotUp
+
     if address == "local":
         try:
             ray.init(
@@ -848,6 +871,8 @@ def _own_folder() -> str:
     """The folder for the sockets and logs of a cluster of our own. Ray lets every user of the machine read and write
     its folder, and each of its processes restores that: so it is inside a folder of ours that admits nobody else.
     Folders of earlier starts are removed, except for the last few and those whose process lives. Raises ``OSError``."""
+    from actors.runtime.cluster_probe import lives
+
     base = os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108 - Ray's own default; a socket's path has at most 108 bytes
     closed = os.path.join(base, f"supervisor-{os.geteuid()}")
     with contextlib.suppress(FileExistsError):

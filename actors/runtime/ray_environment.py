@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+
+from brokers.frozen import dataclass
 
 LOOPBACK = "127.0.0.1"
 

@@ -18,13 +18,13 @@ import logging
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
 from ib_async import IB, RequestError
 from ib_async import Contract as IbContract
 
+from brokers.frozen import dataclass
 from brokers.ib import wire
 from brokers.ib.row_decoder import Heard, Listener
 from brokers.ib.wire import Notice

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, timedelta
 from zoneinfo import ZoneInfo
 
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.ib import wire
 from brokers.ib.rows import WorkingOrder, order_key
 from brokers.ib.wire import BAG, Contract, OrderTerms

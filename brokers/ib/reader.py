@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ from loguru import logger
 
 from brokers.clocks import BrokerTime, broker_time
 from brokers.errors import Malformed, Unreachable, with_remedy
+from brokers.frozen import dataclass
 from brokers.ib import decode, rows, wire
 from brokers.ib.commissions import Commissions
 from brokers.ib.contracts import Names

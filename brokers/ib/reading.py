@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from brokers.clocks import BrokerTime
 from brokers.errors import with_remedy
+from brokers.frozen import dataclass
 from brokers.ib import decode
 from brokers.ib.contracts import Names
 from brokers.ib.rows import CompletedOrder, Read, WorkingOrder, order_key

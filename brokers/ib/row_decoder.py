@@ -11,7 +11,6 @@ import dataclasses
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ib_async.contract import Contract
@@ -19,6 +18,7 @@ from ib_async.decoder import Decoder
 from ib_async.order import Order, OrderState
 from ib_async.wrapper import Wrapper
 
+from brokers.frozen import dataclass
 from brokers.ib.wire import ComboLeg
 
 

@@ -11,11 +11,12 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Generic, TypeVar
 
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.ib import wire
 from brokers.ib.row_decoder import Ending, Heard
 from brokers.ib.wire import Contract, Execution, Holding, OrderState, OrderTerms

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, tzinfo
 from decimal import Decimal
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import BadRow, cut, in_our_time
 from brokers.model import Side
 

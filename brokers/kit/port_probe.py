@@ -14,7 +14,8 @@ import contextlib
 import os
 import socket
 import ssl
-from dataclasses import dataclass
+
+from brokers.frozen import dataclass
 
 PROBE_S = 1.0
 """The longest duration of a probe, beside the account's time-out."""

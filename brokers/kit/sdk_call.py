@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -33,6 +33,7 @@ import stamina
 
 from brokers.clocks import BrokerTime, broker_time
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.frozen import dataclass
 from brokers.kit.abortable_http import Call, CuttableAdapter
 from brokers.kit.foreign_row import OUR_TIME
 from brokers.kit.http_failure import CERTIFICATE, address_of, cause_of, explained, no_connection, tls_instead, wants_tls

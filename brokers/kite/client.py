@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from math import floor
@@ -29,6 +29,7 @@ from loguru import logger
 
 from brokers.clocks import BrokerTime, ahead_of_ours, broker_time
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
+from brokers.frozen import dataclass
 from brokers.kit.clock_words import clock_words
 from brokers.kit.doubt import settled
 from brokers.kit.fill_cursor import before_second_of

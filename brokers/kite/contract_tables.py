@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, time, timedelta
 from functools import partial
 
@@ -24,6 +24,7 @@ from loguru import logger
 
 from brokers.clocks import BrokerTime
 from brokers.errors import BrokerError
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import Unusable
 from brokers.kite.decode import IST, contracts
 from brokers.model import ContractFacts

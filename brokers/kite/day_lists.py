@@ -13,12 +13,13 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
 from brokers.clocks import BrokerTime, shown
 from brokers.errors import with_remedy
+from brokers.frozen import dataclass
 from brokers.kite.decode import IST, Listing, OrderRow, RowT
 from brokers.kite.slices import Growth, parts_of, root_of, whole, wholes
 from brokers.model import Failed, Fill, Order, OrderStatus, Position, RowProblem, Section, SectionName, section

@@ -14,13 +14,14 @@ import csv
 import io
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Generic, TypeVar
 
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.kit import foreign_row
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
 from brokers.kite import sessions

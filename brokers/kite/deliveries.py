@@ -10,11 +10,11 @@ are delivered at a price that Kite does not report.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.kite.decode import HOLDINGS
 from brokers.model import ContractFacts, Evidence, Position, Reason
 

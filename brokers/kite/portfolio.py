@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 
 from brokers.errors import with_remedy
+from brokers.frozen import dataclass
 from brokers.kite.decode import Listing, PositionRow
 from brokers.model import Fill, Position, Side
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import floor
@@ -26,6 +26,7 @@ from loguru import logger
 
 from brokers.clocks import BrokerTime, broker_time
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable, with_remedy
+from brokers.frozen import dataclass
 from brokers.kit.clock_words import clock_words
 from brokers.kit.doubt import FILLS_KEPT_COMING, Doubts, doubted, settled
 from brokers.kit.fill_cursor import FillCursor, before_second_of

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ import zmq
 import zmq.auth
 
 from brokers.errors import Refused
+from brokers.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import NoReturn, TypeVar
 
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.kit import foreign_row
 from brokers.kit.exact_number import exact
 from brokers.kit.foreign_row import BadRow, Json, in_our_time, whole_text

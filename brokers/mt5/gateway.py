@@ -18,7 +18,6 @@ import asyncio
 import json
 import re
 import secrets
-from dataclasses import dataclass
 from datetime import datetime
 
 import stamina
@@ -27,6 +26,7 @@ import zmq.asyncio
 from zmq.utils.monitor import parse_monitor_message
 
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import BadRow
 from brokers.kit.port_probe import PROBE_S, PortAnswer, probe
 from brokers.mt5.curve import ClientKeys

@@ -20,7 +20,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ import zmq.auth
 from loguru import logger
 from zmq.auth.thread import ThreadAuthenticator
 
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import read_json
 from brokers.mt5.terminal import Json, MetaTrader, Terminal, TerminalError
 

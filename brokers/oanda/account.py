@@ -12,12 +12,13 @@ The laws of this module:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, cast
 
 from brokers.clocks import BrokerTime
 from brokers.errors import with_remedy
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, Unusable, mapping, text
 from brokers.model import (
     Complete,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from oandapyV20.endpoints import accounts, orders, trades, transactions
 
 from brokers.clocks import BrokerTime, ahead_of_ours, broker_time
 from brokers.errors import BrokerError, Malformed, Refused, with_remedy
+from brokers.frozen import dataclass
 from brokers.kit.clock_words import clock_words
 from brokers.kit.foreign_row import BadAnswer, BadRow, Json, mapping, text
 from brokers.kit.known_names import KnownNames

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
 from brokers.clocks import BrokerTime
+from brokers.frozen import dataclass
 from brokers.kit import foreign_row
 from brokers.kit.exact_number import from_text
 from brokers.kit.foreign_row import BadRow, Json, mapping, text

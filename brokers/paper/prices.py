@@ -6,10 +6,11 @@ above zero, and its bid is not above its ask.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
+
+from brokers.frozen import dataclass
 
 ZERO = Decimal(0)
 MOST_DIGITS = 12

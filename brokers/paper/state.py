@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
 from brokers.clocks import broker_time
+from brokers.frozen import dataclass
 from brokers.kit.exact_number import is_sane
 from brokers.kit.foreign_row import OUR_TIME
 from brokers.model import NET, Fill, Order, OrderStatus, Side

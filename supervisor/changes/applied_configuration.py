@@ -23,7 +23,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from brokers.errors import Refused
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import read_json
 from brokers.kit.whole_file import write_whole
 from brokers.spec import READ_FROM_FILES, SecretRef, SecretSource

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from actors.events import Json
+from brokers.frozen import dataclass
 from brokers.versions import across_versions, program_version
 
 

@@ -7,7 +7,7 @@ of one: it says only that it changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from actors.events import Json, to_text
 from actors.names import split_name
+from brokers.frozen import dataclass
 from brokers.spec import READ_FROM_FILES, SecretRef
 from brokers.versions import across_versions
 from supervisor.config.models import NULL_COUNTS, AnyAccount, Configuration, DeltaSink

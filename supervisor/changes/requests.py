@@ -5,8 +5,7 @@ The law of this module: a change is made as a whole or refused as a whole, with 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 from supervisor.changes.diff import SecretFingerprints, all_of, key_changes, said_by
 from supervisor.config.models import AnyAccount, Configuration, Instrument

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from loguru import logger
 
@@ -25,6 +24,7 @@ from actors.journal.types import JournalError, JournalMissing
 from actors.names import AUDIT, SUPERVISOR, split_name
 from actors.runtime.ports import CallError, Runtime
 from brokers.errors import Refused
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 from supervisor.changes import applied_configuration, diff, requests
 from supervisor.changes.applied_configuration import AppliedConfiguration, Run, Unusable

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from actors.journal.signing_keys import load_or_make, new_key, read_public, writ
 from actors.journal.store import Journal
 from actors.journal.time_stamp import StampError, claimed_time, verified_time
 from actors.names import instrument_name
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import read_json
 from supervisor.cli.audit_selection import Source, reading
 from supervisor.cli.console import Failure, print_json, say, write_out

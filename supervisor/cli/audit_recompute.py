@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from actors.journal.store import Journal
 from actors.names import split_name
 from actors.reconciliation.grounds import PASS
 from actors.reconciliation.recompute import PassEntry, UnusablePass, differences_from_journal, entry_of, grounds_of
+from brokers.frozen import dataclass
 from supervisor.cli.audit_replay import Past
 from supervisor.cli.audit_selection import Source, reading
 from supervisor.cli.console import Failure, print_json

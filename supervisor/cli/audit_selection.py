@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +20,7 @@ from actors.journal.record_filter import RecordFilter
 from actors.journal.signing_keys import public_file
 from actors.journal.store import Journal
 from actors.names import split_name, symbol_of
+from brokers.frozen import dataclass
 from supervisor.cli.console import Failure, load, load_place, say
 from supervisor.cli.time_text import NoMoment, moment
 from supervisor.config.errors import ConfigurationError

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from actors.journal.signed_head import HeadError, PublicKey
 from actors.journal.signing_keys import read_public
 from actors.journal.store import Journal
 from actors.journal.types import JournalCorrupt, Verification
+from brokers.frozen import dataclass
 from supervisor.cli.audit_evidence import trusted_keys_of
 from supervisor.cli.audit_selection import Source, reading, whole
 from supervisor.cli.console import Failure, print_json, say

@@ -6,7 +6,6 @@ The law of this module: it lists as open exactly what a replay of the books hold
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from actors.events import Event, EventType, Record, Severity, from_iso
 from actors.journal.store import Journal, LightRow
 from actors.journal.types import JournalCorrupt
 from actors.names import split_name
+from brokers.frozen import dataclass
 from supervisor.presentation.breaks import break_row, urgency
 
 _OF_BREAKS = (EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED, *sorted(WORK_EVENTS))

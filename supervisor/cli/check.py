@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.events import to_text
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
+from brokers.frozen import dataclass
 from brokers.model import Snapshot, rows_of
 from brokers.port import AccountFacts, Describing, Vouching
 from supervisor.cli import signals

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from loguru import logger
@@ -28,6 +27,7 @@ from actors.names import AUDIT, instrument_name
 from actors.reconciliation.own_reports import Report, UnfitReports
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.ports import CallError, LocalRuntime
+from brokers.frozen import dataclass
 from brokers.registry import PAPER
 from supervisor.changes.asking import asked, said_of, sender_keys
 from supervisor.config.models import Configuration

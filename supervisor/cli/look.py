@@ -18,10 +18,12 @@ q         leaves `status --watch`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from math import inf
 from typing import Any
+
+from brokers.frozen import dataclass
 
 ENTER, ESCAPE, BACKSPACE, UP, DOWN = "enter", "escape", "backspace", "up", "down"
 _LONGEST_FILTER = 40

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from actors.reconciliation.own_reports import Report
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import whole_text
 from brokers.model import LegScheme
 from supervisor.client.reports import (

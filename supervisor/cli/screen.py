@@ -8,7 +8,7 @@ shown as flat; no text from outside is read as markup.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.events import Severity
+from brokers.frozen import dataclass
 from supervisor.cli.look import HELP, Look, Rows, after, chosen, follow, shown, words
 from supervisor.cli.middle import Middle, cut
 from supervisor.presentation.event_text import Happening

@@ -18,12 +18,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
 
+from brokers.frozen import dataclass
 from supervisor.cli.screen import View
 from supervisor.client.supervisor_client import STOP_TIMEOUT_S
 from supervisor.config.models import Configuration

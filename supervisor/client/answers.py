@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ from actors.book.discrepancies import Discrepancy
 from actors.book.trading_permission import Halted, Permission, Reason, scope_words
 from actors.events import Severity, from_iso, to_iso
 from actors.messages import AccountHealth, CycleReport
+from brokers.frozen import dataclass
 from supervisor.client.features import FeatureCheck, PositionFeatures, Validation
 from supervisor.presentation import json_contract
 from supervisor.presentation.prices import shown_price

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from actors.runtime import ray_environment
 from actors.runtime.cluster_probe import answers, is_address, listens, lives
 from actors.runtime.ports import ActorUnavailable, CallError
 from actors.runtime.ray_environment import Address
+from brokers.frozen import dataclass
 from supervisor.client import arguments, run_file
 from supervisor.client.calls import AwaitingPort, BlockingPort, Port, call_with_retry, run_blocking
 from supervisor.client.link import Link, outliving_the_cluster, without_advice

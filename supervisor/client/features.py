@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -25,6 +24,7 @@ from actors.book.legs import impossible
 from actors.book.view import BookState, LegState
 from actors.events import to_iso
 from brokers.clocks import BrokerTime, ahead_of_ours
+from brokers.frozen import dataclass
 from supervisor.config.errors import expected
 
 ZERO = Decimal(0)

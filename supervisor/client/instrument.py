@@ -8,7 +8,7 @@ not allowed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal, NoReturn, TypedDict, TypeVar, Unpack
@@ -22,6 +22,7 @@ from actors.journal.client import JournalAway
 from actors.reconciliation.own_reports import FillReport as OurFill
 from actors.reconciliation.own_reports import Report
 from actors.runtime.ports import CallError
+from brokers.frozen import dataclass
 from brokers.model import LegScheme, OrderStatus, Side
 from supervisor.changes.asking import asked, said_of, sender_keys
 from supervisor.client import arguments

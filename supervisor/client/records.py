@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +11,7 @@ from actors.book.history import who
 from actors.events import EventType, Payload, Record, Severity, from_iso, to_iso
 from actors.journal.hash_chain import record_to_json
 from actors.journal.record_filter import RecordFilter
+from brokers.frozen import dataclass
 from supervisor.client.arguments import word
 from supervisor.presentation.event_text import summarize
 from supervisor.presentation.tables import Answer, Cell, Table, columns

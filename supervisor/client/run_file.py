@@ -10,11 +10,12 @@ import contextlib
 import json
 import os
 import pwd
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.runtime.ray_environment import Address
+from brokers.frozen import dataclass
 from brokers.kit.foreign_row import read_json
 from brokers.kit.whole_file import write_whole
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from brokers.frozen import dataclass
 from supervisor.config.yaml_source import Data, Document, Finding, Number, Path
 
 SECRET_KEYS = frozenset({"token", "api_key", "access_token"})

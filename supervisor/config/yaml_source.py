@@ -8,7 +8,7 @@ Scalars are read as in YAML 1.2: ``NO`` and ``on`` are text.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -16,6 +16,8 @@ from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
+
+from brokers.frozen import dataclass
 
 Path = tuple[str | int, ...]
 

@@ -11,11 +11,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from loguru import logger
 
+from brokers.frozen import dataclass
 from supervisor.console.desk import Away, Desk
 from supervisor.presentation.attention import by_place
 

@@ -9,7 +9,6 @@ error is a plain page with a status, and never a traceback.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from loguru import logger
@@ -18,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from brokers.frozen import dataclass
 from supervisor.console.sessions import COOKIE, Session, Sessions
 
 LARGEST_FORM = 16_384

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2s
 from html import unescape
@@ -24,6 +23,7 @@ from actors.book.discrepancies import HOW_IT_ENDS, DiscrepancyType
 from actors.book.history import who as who_of
 from actors.events import EventType, Record, Severity, to_iso
 from actors.journal.types import JournalError
+from brokers.frozen import dataclass
 from supervisor.cli.screen import book_words
 from supervisor.console.feed import Seen
 from supervisor.console.past import JournalReader, NotFound, Progress, Story

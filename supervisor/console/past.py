@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from actors.journal.record_filter import RecordFilter
 from actors.journal.store import Journal
 from actors.journal.types import JournalError
 from actors.names import instrument_name
+from brokers.frozen import dataclass
 from supervisor.cli.audit_replay import Past, document
 from supervisor.cli.audit_selection import Source, check_known
 from supervisor.cli.audit_verify import verified

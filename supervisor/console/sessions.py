@@ -9,8 +9,8 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from brokers.frozen import dataclass
 from supervisor.console.users import User, Users
 
 COOKIE = "supervisor_session"

@@ -11,9 +11,10 @@ import json
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from brokers.frozen import dataclass
 from supervisor.console.feed import Feed, Seen
 from supervisor.console.pages import Live, Pages
 from supervisor.console.users import Role

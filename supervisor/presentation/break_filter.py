@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 from actors.book.break_work import NOBODY, BreakState
 from actors.book.discrepancies import DiscrepancyType
 from actors.events import Severity
+from brokers.frozen import dataclass
 
 _LENGTH: Final = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
 _STATES: Final = tuple(state for state in BreakState if state is not BreakState.RESOLVED)

@@ -7,13 +7,13 @@ look into the journal afterwards, and has a line for every record.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from actors.book.break_work import UNASSIGNED
 from actors.book.history import person_behind, without_effect
 from actors.book.in_step import named_in
 from actors.events import Event, EventType, Json, Record, Severity, from_iso, to_iso
+from brokers.frozen import dataclass
 from supervisor.presentation.prices import shown_price
 
 _GLOSSES = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -20,6 +20,7 @@ from actors.book.in_step import proofs
 from actors.book.unreadable import UNUSABLE, UnreadableRecord, flag_of, text_of, text_or_none
 from actors.events import EventType, Record, from_iso, to_iso
 from actors.names import split_name
+from brokers.frozen import dataclass
 from brokers.model import Completeness
 from supervisor.presentation.breaks import BUCKETS, age_bucket
 from supervisor.presentation.event_text import counted_restarts, describe

@@ -6,9 +6,9 @@ The law of this module: an unknown value is ``not known``, and never shown as eq
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from brokers.frozen import dataclass
 from supervisor.presentation.prices import shown_price
 
 NOT_KNOWN = "not known"

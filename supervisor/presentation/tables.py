@@ -9,12 +9,12 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from actors.events import Json, to_iso, to_text
+from brokers.frozen import dataclass
 
 if TYPE_CHECKING:
     import pandas

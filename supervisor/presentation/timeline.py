@@ -8,7 +8,7 @@ quantity, where a record has it; *corrected* is where the book was set to the br
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from html import escape
@@ -17,6 +17,7 @@ from actors.book.book import Book
 from actors.book.checkpoint import follow
 from actors.book.in_step import named_in, proofs
 from actors.events import EventType, Record, to_text
+from brokers.frozen import dataclass
 from supervisor.presentation.prices import number_of
 
 _OF_POSITIONS = frozenset({"RECOVERY", "GHOST", "DRIFT"})

@@ -8,7 +8,6 @@ is that; the request is durable before the cluster hears of it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 from actors.events import EventType, Json
 from actors.journal.outbox import Outbox
@@ -16,6 +15,7 @@ from actors.names import SUPERVISOR
 from actors.runtime.deployment import Cluster
 from actors.runtime.nodes import Node
 from actors.runtime.ports import CallError
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 from supervisor.changes.asking import Who, said_of
 from supervisor.changes.requests import ChangeRefused

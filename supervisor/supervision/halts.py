@@ -8,7 +8,7 @@ no instrument is sent an empty list.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from loguru import logger
 
@@ -20,6 +20,7 @@ from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
 from actors.names import AUDIT
 from actors.runtime.ports import CallError, Runtime
+from brokers.frozen import dataclass
 from supervisor.changes.asking import Who, said_of
 
 _PAGE = 1000

@@ -17,12 +17,13 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from loguru import logger
 
 from actors.runtime.ports import answer_of
+from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
 LENGTH = struct.Struct("!Q")

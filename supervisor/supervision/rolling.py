@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from loguru import logger
@@ -29,6 +28,7 @@ from actors.journal.types import JournalError
 from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.deployment import Cluster
 from actors.runtime.ports import CallError, Runtime
+from brokers.frozen import dataclass
 from brokers.versions import Program, across_versions
 from supervisor.changes.asking import Who, said_of
 from supervisor.changes.requests import ChangeRefused

@@ -6,11 +6,12 @@ answer each command.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 from actors import names
 from actors.runtime.nodes import EVERYWHERE, Nodes, Place
+from brokers.frozen import dataclass
 from supervisor.tree.restart import RestartHistory, RestartPolicy
 
 PROBE_TIMEOUT_S = 3.0

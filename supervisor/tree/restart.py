@@ -6,8 +6,7 @@ limit is quarantined; no other is affected. Time and randomness are arguments.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from brokers.frozen import dataclass
 from brokers.kit.backoff import backoff_s
 
 

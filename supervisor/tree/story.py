@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from brokers.frozen import dataclass
 from supervisor.tree.model import (
     Absent,
     Backoff,

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.runtime.cell import Seats, Together
+from actors.runtime.cell import Seats
 from actors.runtime.deployment import Carried, Deployment, LocalCluster
 from actors.runtime.ports import ActorUnavailable, Answer, CallTimeout, LocalRuntime, Runtime
+from actors.runtime.together import Together
 from tests.unit.test_runtime import a_runtime
 from tests.unit.virtual_time import virtual_time
 
