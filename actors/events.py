@@ -19,6 +19,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from brokers.clocks import BrokerTime
+from brokers.errors import NotDone
 from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
@@ -108,18 +109,8 @@ class Record:
     hash: str
 
 
-class JournalError(Exception):
-    """The base of the journal's errors: ``attempted`` is the call in words ("append 3 events to …"), ``found`` what
-    stood in its way, ``remedy`` what the reader can do."""
-
-    def __init__(self, attempted: str, found: str, remedy: str) -> None:
-        super().__init__(attempted, found, remedy)
-        self.attempted = attempted
-        self.found = found
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"could not {self.attempted}: {self.found}. {self.remedy}"
+class JournalError(NotDone):
+    """The base of the journal's errors."""
 
 
 @across_versions

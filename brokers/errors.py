@@ -19,6 +19,20 @@ def with_remedy(found: str, remedy: str) -> str:
     return f"{sentence} {remedy}"
 
 
+class NotDone(Exception):
+    """Something was attempted in vain: ``attempted`` is the action in words ("append 3 events to …"), ``found`` what
+    stood in its way, ``remedy`` what the reader can do."""
+
+    def __init__(self, attempted: str, found: str, remedy: str) -> None:
+        super().__init__(attempted, found, remedy)
+        self.attempted = attempted
+        self.found = found
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"could not {self.attempted}: {self.found}. {self.remedy}"
+
+
 class BrokerError(Exception):
     """The base of all of them.
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 from actors.book.discrepancies import Break
 from actors.book.unreadable import text_of, text_or_none
 from actors.events import Event, EventType, Json, Severity, from_iso, to_iso
+from brokers.errors import NotDone
 from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
@@ -110,18 +111,8 @@ NOTE_AT_MOST: Final = 2_000
 OWNER_AT_MOST: Final = 100
 
 
-class BreakRefused(Exception):
-    """A request on a break was refused: ``attempted`` is the action and the break, ``found`` why it was refused,
-    ``remedy`` what to do instead."""
-
-    def __init__(self, attempted: str, found: str, remedy: str) -> None:
-        super().__init__(attempted, found, remedy)
-        self.attempted = attempted
-        self.found = found
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"could not {self.attempted}: {self.found}. {self.remedy}"
+class BreakRefused(NotDone):
+    """A request on a break was refused: ``attempted`` names the action and the break."""
 
 
 @across_versions

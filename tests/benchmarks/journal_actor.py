@@ -24,7 +24,7 @@ prepare(None)
 from actors.events import Event  # noqa: E402 - as above
 from actors.journal.actor import Audit  # noqa: E402 - as above
 from actors.journal.store import Journal  # noqa: E402 - as above
-from actors.journal.types import Appended  # noqa: E402 - as above
+from actors.journal.types import Appended, JournalInUse  # noqa: E402 - as above
 from actors.runtime import ray_backend  # noqa: E402 - what prepare sets must be set before Ray is imported
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from tests.benchmarks.form import Figure, show  # noqa: E402 - as above
@@ -93,6 +93,15 @@ async def _measure(count: int, each: int, for_s: float) -> tuple[list[float], li
     return idle, ours, took_ms, sum(audit.versions.values())
 
 
+def _opened(url: str) -> Journal:
+    """As soon as the process of the actor has ended: its name is free before that."""
+    while True:
+        try:
+            return Journal.open(url, exclusive=True)
+        except JournalInUse:
+            time.sleep(0.1)
+
+
 def figures(*, quick: bool = False, writers: int = 100) -> Iterator[Figure]:
     """The audit actor and one that does nothing, in turns; raises where what was acknowledged is not on disk."""
     ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
@@ -105,7 +114,7 @@ def figures(*, quick: bool = False, writers: int = 100) -> Iterator[Figure]:
             idle, ours, took_ms, acknowledged = asyncio.run(_measure(writers, each, for_s))
             ray_backend.kill(AUDIT, NAMESPACE)
             ray_backend.kill(NOTHING, NAMESPACE)
-            written = Journal.open(url, exclusive=True)
+            written = _opened(url)
             found = written.verify()
             written.close()
     finally:
