@@ -31,7 +31,7 @@ from tests.benchmarks.results import KEPT, Kept, Outcome, Results, markdown, row
 BENCHMARKS = (
     "core", "growth", "decode", "figures", "journal", "evidence", "breaks", "slices", "export", "delta", "delta_book",
     "console", "quiet", "reconcile", "journal_actor", "handle", "streamed", "latency", "start", "cells", "cluster",
-    "watching",
+    "recovery", "watching",
 )  # fmt: skip
 PACKAGE = "reconciliation-supervisor"
 NOT_QUICK = frozenset({"start", "cluster", "watching"})
