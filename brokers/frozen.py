@@ -49,19 +49,18 @@ def _made(cls: type) -> Any:
 def _init(cls: Any) -> Any:
     own = dataclasses.fields(cls)
     assert all(one.init and not one.kw_only for one in own), cls  # noqa: S101 - at import
-    known: dict[str, Any] = {"put": object.__setattr__, "FACTORY": _FACTORY}
-    parameters, values = ["self"], []
+    names = tuple(one.name for one in own)
+    known: dict[str, Any] = {}
+    parameters, values, defaults = ["self"], [], []
     for one in own:
-        default, value = "", one.name
+        value, default = one.name, one.default
         if one.default_factory is not MISSING:
             known[f"make_{one.name}"] = one.default_factory
-            default, value = "=FACTORY", f"make_{one.name}() if {one.name} is FACTORY else {one.name}"
-        elif one.default is not MISSING:
-            known[f"default_{one.name}"] = one.default
-            default = f"=default_{one.name}"
-        parameters.append(f"{one.name}{default}")
+            value, default = f"make_{one.name}() if {one.name} is FACTORY else {one.name}", _FACTORY
+        if default is not MISSING:
+            defaults.append(default)
+        parameters.append(one.name if default is MISSING else f"{one.name}=FACTORY")
         values.append(value)
-    names = tuple(one.name for one in own)
     if len(own) < MANY_FIELDS:
         lines = [f"put(self, {name!r}, {value})" for name, value in zip(names, values, strict=True)]
     else:
@@ -72,16 +71,20 @@ def _init(cls: Any) -> Any:
     if hasattr(cls, "__post_init__"):
         lines.append("self.__post_init__()")
     made = _written(cls, "__init__", parameters, lines or ["pass"], known)
+    made.__defaults__ = tuple(defaults)
     made.__annotations__ = {**cls.__annotations__, "return": None}
     return made
 
 
-def _written(cls: Any, name: str, parameters: Iterable[str], lines: Iterable[str], known: dict[str, Any]) -> Any:
-    space = {"__name__": cls.__module__, **known}
+def _written(
+    cls: Any, name: str, parameters: Iterable[str], lines: Iterable[str], known: dict[str, Any] | None = None
+) -> Any:
     text = "\n    ".join([f"def {name}({', '.join(parameters)}):", *lines])
-    exec(text, space)  # noqa: S102 - made of the names of fields alone  # nosec B102
-    made = space[name]
-    made.__qualname__ = f"{cls.__qualname__}.{name}"
+    written: dict[str, Any] = {}
+    # All share the names that they know, as far as these are not their own: there are many of them in each process.
+    exec(text, {**_KNOWN, **known} if known else _KNOWN, written)  # noqa: S102 - names of fields alone  # nosec B102
+    made = written[name]
+    made.__module__, made.__qualname__ = cls.__module__, f"{cls.__qualname__}.{name}"
     return made
 
 
@@ -93,6 +96,7 @@ class _Factory:
 
 
 _FACTORY = _Factory()
+_KNOWN: dict[str, Any] = {"put": object.__setattr__, "FACTORY": _FACTORY}
 
 
 def _refuse_subclass(cls: type) -> NoReturn:
@@ -113,7 +117,7 @@ def __eq__(self: Any, other: object) -> Any:  # noqa: N807 - of each class
         f"    return {_values('self', names)} == {_values('other', names)}",
         "return NotImplemented",
     ]
-    self.__class__.__eq__ = _written(self.__class__, "__eq__", ("self", "other"), lines, {})
+    self.__class__.__eq__ = _written(self.__class__, "__eq__", ("self", "other"), lines)
     return self.__class__.__eq__(self, other)
 
 

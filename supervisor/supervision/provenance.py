@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import platform
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 
 from actors.events import Json
 from brokers.versions import program_version
@@ -18,7 +18,7 @@ from supervisor.config.models import Configuration
 def provenance(configuration: Configuration) -> dict[str, Json]:
     """The program, the user and the process that run it, Python, the version of every package, and the configuration as
     it may be shown."""
-    packages: dict[str, Json] = dict(_packages())
+    packages: dict[str, Json] = dict(installed_packages())
     return {
         "program": program_version(),
         "user": user_name(),
@@ -30,7 +30,15 @@ def provenance(configuration: Configuration) -> dict[str, Json]:
 
 
 @cache
-def _packages() -> tuple[tuple[str, str], ...]:
+def installed_packages() -> tuple[tuple[str, str], ...]:
     """The packages that were installed at this process's first call: the ones it runs."""
-    found = {str(one.metadata["Name"]): one.version for one in distributions() if one.metadata["Name"]}
+    found = dict(filter(None, map(_name_and_version, distributions())))
     return tuple((name, found[name]) for name in sorted(found, key=str.lower))
+
+
+def _name_and_version(package: Distribution) -> tuple[str, str] | None:
+    """By the head of its metadata alone. :mod:`importlib.metadata` parses the description that follows it, too, once
+    for each question, which for all packages took a third of a second before the first actor was started."""
+    text = package.read_text("METADATA") or package.read_text("PKG-INFO") or package.read_text("") or ""
+    fields = dict(line.partition(": ")[::2] for line in reversed(text.partition("\n\n")[0].splitlines()))
+    return (fields["Name"].strip(), fields.get("Version", "").strip()) if fields.get("Name") else None

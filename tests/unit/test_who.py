@@ -8,6 +8,7 @@ import pwd
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from brokers.versions import program_version
 from supervisor.changes.asking import Asked, asked, said_of, user_name
 from supervisor.changes.shown_configuration import shown
 from supervisor.config.loader import load
-from supervisor.supervision.provenance import provenance
+from supervisor.supervision.provenance import installed_packages, provenance
 from tests.unit.apply_cases import a_hall
 from tests.unit.audit_cases import a_case
 from tests.unit.builders import at
@@ -134,6 +135,27 @@ def test_what_runs_can_be_written_as_an_event(file: Path, tmp_path: Path) -> Non
     (done,) = journal.append([Append("supervisor", 0, (replace(first, payload=payload),))])
     journal.close()
     assert not isinstance(done, Exception)
+
+
+def test_every_package_is_named_with_its_version_whatever_its_description_says(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, description in (("Plain.Words", "Says nothing."), ("Quoting", "Name: Another\nVersion: 9\n\nName: more")):
+        folder = tmp_path / f"{name}-1.2.dist-info"
+        folder.mkdir()
+        head = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\nLicense: x\n        Name: y"
+        (folder / "METADATA").write_text(f"{head}\n\n{description}\n")
+    (tmp_path / "Empty-1.dist-info").mkdir()
+    (tmp_path / "Unfinished-1.dist-info").mkdir()
+    (tmp_path / "Unfinished-1.dist-info" / "METADATA").write_text("Name: Unfinished\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installed_packages.cache_clear()
+    found: Any = provenance(load(file))["packages"]
+    installed_packages.cache_clear()
+    assert (found["Plain.Words"], found["Quoting"]) == ("1.2", "1.2")
+    assert found == {
+        one.metadata["Name"]: one.metadata["Version"] or "" for one in distributions() if one.metadata["Name"]
+    }
 
 
 @pytest.mark.parametrize("kind", sorted(WORK_EVENTS))
