@@ -473,6 +473,7 @@ _STATUSES: tuple[tuple[str, OrderStatus], ...] = (
     ("OPEN", _S.OPEN),
     ("TRIGGER PENDING", _S.OPEN),
     ("MODIFIED", _S.OPEN),
+    ("MODIFY AMO REQ", _S.PENDING_SUBMIT),
     ("MODIFY", _S.OPEN),
     ("UPDATE", _S.OPEN),
     ("CANCEL PENDING", _S.PENDING_CANCEL),
@@ -481,7 +482,9 @@ _STATUSES: tuple[tuple[str, OrderStatus], ...] = (
     ("CANCELLED", _S.CANCELLED),
     ("CANCEL", _S.CANCELLED),
 )
-"""By whole leading words; the first match counts. The documentation writes both "REQ" and "REQUEST RECEIVED"."""
+"""By whole leading words; the first match counts. The documentation writes both "REQ" and "REQUEST RECEIVED". It lists
+neither "MODIFY AMO REQ RECEIVED" nor "CANCEL AMO REQ RECEIVED", which public programs that use the API know."""
+_REQUESTED = re.compile(r"CANCEL\b.*\b(REQ|REQUEST|PENDING)\b")
 
 
 def _status(row: Json, quantity: Decimal, filled: Decimal) -> OrderStatus:
@@ -492,6 +495,8 @@ def _status(row: Json, quantity: Decimal, filled: Decimal) -> OrderStatus:
         if _optional(row, "cancelled_quantity") != quantity - filled:
             raise BadRow(f"COMPLETE with {filled} of {quantity} filled")
         return _S.CANCELLED
+    if status is _S.CANCELLED and _REQUESTED.match(word) and _optional(row, "cancelled_quantity") != quantity - filled:
+        return _S.PENDING_CANCEL
     if status is _S.CANCELLED:
         return _S.EXPIRED if _ran_out(row) else status
     if status in {_S.PENDING_SUBMIT, _S.OPEN} and filled:

@@ -274,6 +274,22 @@ def test_kite_has_no_word_for_expired_so_it_is_inferred(fields: dict[str, Any], 
     assert order_row(order(status="CANCELLED", **fields)).order.status is expected
 
 
+@pytest.mark.parametrize("word", ["CANCEL AMO REQ RECEIVED", "CANCEL REQUEST RECEIVED", "CANCEL VALIDATION PENDING"])
+def test_a_cancellation_that_is_only_requested_ends_no_order(word: str) -> None:
+    """Until it is done the order may be filled. Once all of its rest counts as cancelled it has ended, whatever it is
+    called."""
+    assert order_row(order(status=word)).order.status is S.PENDING_CANCEL
+    assert order_row(order(status=word, filled_quantity=4, average_price=1)).order.status is S.PENDING_CANCEL
+    assert order_row(order(status=word, cancelled_quantity=10)).order.status is S.CANCELLED
+
+
+def test_an_order_for_the_next_session_that_is_modified_still_waits_for_it() -> None:
+    """It counted as working since it was placed: a STALE_ORDER in the night."""
+    row = order(status="MODIFY AMO REQ RECEIVED", variety="amo", exchange_timestamp=None)
+    read = order_row(row).order
+    assert (read.status, read.waits_for_open) == (S.PENDING_SUBMIT, True)
+
+
 @pytest.mark.parametrize(
     ("fields", "price"),
     [
