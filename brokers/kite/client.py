@@ -101,6 +101,7 @@ class _Reading:
     aside: tuple[Position, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     unread_legs: Mapping[str, str] = field(default_factory=dict)
+    isins: Mapping[str, str] = field(default_factory=dict)
 
 
 class KiteBroker:
@@ -246,6 +247,10 @@ class KiteBroker:
         self._morning.begin_with({name: total for name, total in totals.items() if total})
         self._books = books
 
+    def identify(self, identities: Mapping[str, str]) -> None:
+        """Take the ISINs of the books; meets :class:`brokers.port.Identifying`."""
+        self._names.pin(identities)
+
     async def _read(self, attempted: str, call: Callable[..., object], expected: Collection[object] = ()) -> Answer:
         try:
             return await self._wire.read(attempted, call, expected)
@@ -315,14 +320,16 @@ class KiteBroker:
         return Table(answer.payload, _time_of(answer, requested_at))
 
     def _contract_facts(self, reading: _Reading) -> dict[str, ContractFacts]:
-        """When each contract ends that is configured, shown or held in a book. Starts reading the tables it lacks."""
+        """When each contract ends that is configured, shown or held in a book, and the ISIN of each holding. Starts
+        reading the tables it lacks."""
         trades_known = isinstance(reading.fills, Complete)
         if trades_known:
             self._contracts.note_trades(reading.as_of)
         shown = {row.instrument for row in rows_of(reading.positions) if has_expiry(row.instrument)}
         held = {name for name, book in self._books.items() if book.legs and has_expiry(name)}
         self._contracts.seek(self._with_expiry | shown | held, reading.as_of)
-        return self._contracts.facts(reading.as_of, trades_known=trades_known)
+        facts = self._contracts.facts(reading.as_of, trades_known=trades_known)
+        return {name: ContractFacts(isin, "EQ", currency="INR") for name, isin in reading.isins.items()} | facts
 
     def _delivered(self, reading: _Reading, contracts: Mapping[str, ContractFacts]) -> tuple[Evidence, ...]:
         """Evidence of delivered options; none where holdings are not included."""
@@ -383,6 +390,7 @@ class KiteBroker:
             aside=() if self._include_holdings else found.holdings,
             left_out=found.left_out,
             unread_legs=unread,
+            isins=found.isins,
         )
 
     async def _list(

@@ -4,7 +4,8 @@ A purchase is a row of ``net`` on its day. From the next morning a CNC purchase 
 in the holding's ``mtf``, which is the same leg MTF. A sale out of either is a negative row of ``net`` until the night.
 
 A holding belongs to no exchange: the broker shows it under one, often not the one on which it was bought. One ISIN is
-one instrument here, under the name by which this account trades it.
+one instrument here, under the name by which this account trades it; over a restart, under the name of its book. Where
+an exchange changes the symbol of a company, its ISIN stays (ZOMATO's is ETERNAL's since 2025), and so does the book.
 """
 
 from __future__ import annotations
@@ -32,24 +33,41 @@ class Names:
         self._configured = frozenset(configured)
         self._bought: set[str] = set()
         self._of: dict[str, str] = {}
+        self._pinned: Mapping[str, str] = {}
+        self._renamed: dict[str, str] = {}
         self._apart: frozenset[str] = frozenset()
+
+    def pin(self, identities: Mapping[str, str]) -> None:
+        """Assign the ISINs of the books to their names. An ISIN of which several have a book is left as it is."""
+        if identities == self._pinned:
+            return
+        self._pinned = dict(identities)
+        isins = list(self._pinned.values())
+        self._of |= {isin: name for name, isin in self._pinned.items() if isins.count(isin) == 1}
 
     def learn(self, net: Iterable[PositionRow]) -> None:
         """Keep these names: what is bought for delivery is held under the same name tomorrow."""
         self._bought.update(row.instrument for row in net if row.leg in DELIVERED)
 
-    def learn_shares(self, held: Iterable[PositionRow]) -> None:
-        """Keep the symbols that mean one company on one exchange and another one on the other."""
+    def learn_shares(self, held: Collection[PositionRow]) -> None:
+        """Keep the symbols that mean one company on one exchange and another one on the other, and the new symbols of
+        shares that go by an old one here."""
         isins: dict[str, set[str]] = {}
         for row in held:
             if row.isin is not None:
                 isins.setdefault(row.instrument.partition(":")[2], set()).add(row.isin)
         self._apart |= {symbol for symbol, found in isins.items() if len(found) > 1}
+        for row in held:
+            names, name = (row.instrument, *siblings(row.instrument)), self._of.get(row.isin or "", row.instrument)
+            if name not in names and name == self.name(row):
+                self._renamed |= dict.fromkeys(names, name)
 
     def shared(self, instrument: str) -> str:
         """The configured name of a share, where only its name on the other exchange is configured; else its own."""
         if instrument in self._configured or instrument.partition(":")[2] in self._apart:
             return instrument
+        if instrument in self._renamed:
+            return self._renamed[instrument]
         return next((name for name in siblings(instrument) if name in self._configured), instrument)
 
     def traded(self, instrument: str) -> bool:
@@ -59,8 +77,10 @@ class Names:
     def name(self, row: PositionRow) -> str:
         """The name of a holding: that of its ISIN, else the configured one or that of its purchase, else its own."""
         identity = row.isin or row.instrument
+        own, others = row.instrument, siblings(row.instrument)
+        if own in self._configured and self._of.get(identity, own) not in (own, *others):
+            return own  # its new symbol is configured already
         if identity not in self._of:
-            own, others = row.instrument, siblings(row.instrument)
             others = () if own.partition(":")[2] in self._apart else others
             known = [n for names in (self._configured, self._bought) for n in (own, *others) if n in names]
             self._of[identity] = known[0] if known else own
@@ -71,6 +91,8 @@ class Names:
         own, others = row.instrument, siblings(row.instrument)
         if self._configured or self.name(row) != own or {own, *others} & self._bought:
             return ()
+        if row.isin is not None and self._pinned.get(own) == row.isin and not {*others} & self._pinned.keys():
+            return ()  # its book says so
         return others
 
 
@@ -104,11 +126,12 @@ def siblings(instrument: str) -> tuple[str, ...]:
 @dataclass(frozen=True, slots=True)
 class Portfolio:
     """``rows`` are the legs, ``holdings`` those of delivered shares. ``left_out`` are instruments that may be among the
-    holdings under another name."""
+    holdings under another name. ``isins`` are those of the holdings, by name."""
 
     rows: tuple[Position, ...]
     holdings: tuple[Position, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    isins: Mapping[str, str] = field(default_factory=dict)
 
     def without(self, instruments: Collection[str]) -> Portfolio:
         """The same without the rows of these instruments."""
@@ -131,17 +154,21 @@ def portfolio(
             rows[key] = with_open_average(row, None if made is None else made.get(key, ()))
     holdings: dict[tuple[str, str], Position] = {}
     left_out: dict[str, str] = {}
+    isins: dict[str, set[str]] = {}
     for row in held.rows.values() if held is not None else ():
         if row.position is None and row.mtf is None:
             continue
         name = names.name(row)
+        if row.isin is not None:
+            isins.setdefault(name, set()).add(row.isin)
         if row.position is not None:
             _add(holdings, replace(row.position, instrument=name))
         if row.mtf is not None:
             _add(rows, replace(row.mtf, instrument=name))
         for other in names.uncertain(row):
             left_out[other] = f"shares of {row.isin or 'no ISIN'} are held, which the broker calls {row.instrument}"
-    return Portfolio(tuple(row for row in rows.values() if row.quantity), tuple(holdings.values()), left_out)
+    whole = tuple(row for row in rows.values() if row.quantity)
+    return Portfolio(whole, tuple(holdings.values()), left_out, {n: min(i) for n, i in isins.items() if len(i) == 1})
 
 
 def _add(rows: dict[tuple[str, str], Position], row: Position) -> None:

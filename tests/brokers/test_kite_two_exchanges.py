@@ -349,3 +349,70 @@ def settled_by(
 ) -> set[tuple[str, str, Decimal | None]]:
     found = netted.look(rows, aside, books or {}, unknown, traded, at)
     return {(one.instrument, one.leg, one.change) for one in found}
+
+
+# -- the ISIN, over a restart --------------------------------------------------------------------------------------
+
+OLD, NEW, ISIN = "NSE:ZOMATO", "NSE:ETERNAL", "INE758T01015"
+
+
+@pytest.mark.parametrize("configured", [(), (OLD,)], ids=["all", "the old one"])
+async def test_a_share_whose_symbol_is_changed_stays_in_its_book_over_a_restart(
+    sim: KiteSimulator, configured: tuple[str, ...]
+) -> None:
+    """The book was closed as a CRITICAL ghost, and the shares were another instrument's, or nobody's."""
+    sim.set_holding(OLD, D(10), D(200), isin=ISIN)
+    async with broker(sim, instruments=configured, include_holdings=True) as adapter:
+        before = await adapter.snapshot(None)
+        assert before.contracts[OLD].identity == ISIN
+    sim.show_holding_as(OLD, NEW, ISIN)
+    async with broker(sim, instruments=configured, include_holdings=True) as adapter:
+        adapter.identify({OLD: ISIN})
+        cursor = (await adapter.snapshot(None)).fills_cursor
+        sim.trade(NEW, SELL, D(4), product="CNC")
+        after = await adapter.snapshot(cursor)
+    assert held(after) == {(OLD, "holdings"): D(10), (OLD, "CNC"): D(-4)}
+    assert {row.instrument for row in (*rows_of(after.fills), *rows_of(after.orders))} == {OLD}
+    assert (after.contracts[OLD].identity, dict(after.left_out)) == (ISIN, {})
+
+
+def named(names: Names, exchange: str, symbol: str = "INFY", isin: str = ISIN) -> str:
+    read = holdings([{**share(exchange, isin, 10), "tradingsymbol": symbol}])
+    names.learn_shares(tuple(read.rows.values()))
+    found = portfolio(positions({"net": []}), read, names, ())
+    (row,) = found.holdings
+    return f"{row.instrument} but for {', '.join(found.left_out)}" if found.left_out else row.instrument
+
+
+@pytest.mark.parametrize(
+    ("configured", "books", "shown", "expected"),
+    [
+        ((), {}, "NSE", f"{INFY} but for {INFY_BSE}"),
+        ((), {INFY: ISIN}, "NSE", INFY),
+        ((), {INFY_BSE: ISIN}, "NSE", INFY_BSE),
+        ((), {INFY: ISIN, INFY_BSE: ISIN}, "NSE", f"{INFY} but for {INFY_BSE}"),
+        ((), {INFY: ISIN, INFY_BSE: "INE000000000"}, "NSE", f"{INFY} but for {INFY_BSE}"),
+        ((OLD, INFY), {OLD: ISIN}, "NSE", INFY),
+        ((OLD,), {OLD: ISIN}, "NSE", OLD),
+    ],
+    ids=[
+        "no book", "its own", "that of the other exchange", "two of one ISIN", "another share's on the other exchange",
+        "its new symbol is configured", "it has a new symbol",
+    ],
+)  # fmt: skip
+def test_a_holding_is_that_of_the_book_with_its_isin(
+    configured: tuple[str, ...], books: dict[str, str], shown: str, expected: str
+) -> None:
+    names = Names(configured)
+    names.pin(books)
+    assert named(names, shown) == expected
+    if configured:
+        assert {names.shared(name) for name in (INFY, INFY_BSE)} == {expected}, "what is traded is the same share"
+
+
+def test_a_symbol_with_a_new_isin_is_the_same_instrument() -> None:
+    """NSDL: a share whose face value is changed (a split) gets another ISIN."""
+    names = Names((INFY,))
+    names.pin({INFY: ISIN})
+    assert named(names, "NSE", isin="INE009A01099") == INFY
+    assert names.shared(INFY_BSE) == INFY
