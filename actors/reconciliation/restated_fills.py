@@ -227,16 +227,39 @@ def correct_guess(work: ReconciliationPass, fill: Fill, was: Corrected, order: B
         booked = replace(booked, legs=legs, closed=back, replaces=tuple(guesses), adopted=ZERO, counted=True)
     elif not fill.quantity:
         leg, change = named_leg(work.book, fill, order, work.slice.conventions), -was.quantity * fill.side.sign
-        if (
-            leg is None
-            or not change
-            or not _is_unexplained(work.book, leg, -change)
-            or not _positions_follow(work, leg, change)
-        ):
+        if leg is None or not change or not _is_unexplained(work.book, leg, -change):
             return False
+        if not _positions_follow(work, leg, change):
+            return _waits_for_positions(work, fill, was, leg, change)
         booked = replace(booked, legs=((leg, change),))
     work.note(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), fill.fill_id)
     return True
+
+
+def _waits_for_positions(work: ReconciliationPass, fill: Fill, was: Corrected, leg: str, change: Decimal) -> bool:
+    """Whether a bust waits, because a leg may still be shown with what it takes back. Recorded now, it could not
+    explain why that goes. Positions that are proven to stay were never the busted execution's."""
+    if not work.auto or not work.policy.positions:
+        return False
+    if not isinstance(work.slice.positions, Complete):
+        work.fills_wait = True
+        return True
+    stay = work.found(
+        Finding(
+            type=DiscrepancyType.MISSED_FILL,
+            key=fill.fill_id,
+            phase=Phase.FILLS,
+            severity=Severity.INFO,
+            cause=Cause.MISSED_FILL,
+            book_value=f"{to_text(was.quantity)} @ {to_text(was.price)}",
+            broker_value=f"{to_text(fill.quantity)} @ {to_text(fill.price)}",
+            difference=to_text(-was.quantity),
+            correction=Correction.APPLY_FILL,
+            needs_proof=True,
+            activity=work.last_activity(leg, change),
+        )
+    )
+    return not stay
 
 
 def _out_of_legs(

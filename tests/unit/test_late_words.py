@@ -18,6 +18,7 @@ from brokers.model import (
     Corrected,
     CostBasis,
     Evidence,
+    Failed,
     Fill,
     Order,
     OrderStatus,
@@ -25,7 +26,20 @@ from brokers.model import (
     Reason,
     Side,
 )
-from tests.unit.builders import INSTRUMENT, Desk, at, dec, fill, fill_report, order, order_report, pos, slice_at
+from tests.unit.builders import (
+    FAILED,
+    INSTRUMENT,
+    Desk,
+    at,
+    dec,
+    fill,
+    fill_report,
+    order,
+    order_report,
+    pos,
+    position_report,
+    slice_at,
+)
 
 S = OrderStatus
 BOUGHT = fill("F1", 100, "1.1", at_s=2, order_id="B1")
@@ -254,6 +268,49 @@ def test_a_position_that_is_still_shown_gives_way_to_no_bust() -> None:
     desk.look(slice_at(10, [pos(5)]))
     desk.look(slice_at(20, [pos(5)], [], [bust_of(fill("F1", 5, "1.1", at_s=8, order_id="B7"))]))
     assert desk.quantities() == {NET: 5}
+
+
+@pytest.mark.parametrize("first", [[pos(5)], FAILED, [pos(8)]], ids=["still shown", "not known", "traded since"])
+def test_a_bust_that_comes_before_its_position_goes_waits_for_it(first: list[Position] | Failed) -> None:
+    """It was recorded as changing nothing, and when the position went, nothing said why: a CRITICAL ghost."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.look(slice_at(10, [pos(5)]))
+    bust = bust_of(fill("F1", 5, "1.1", at_s=8, order_id="B7"))
+    bought = [fill("F2", 3, "1.1", at_s=19, order_id="B8")] if first == [pos(8)] else []
+    assert desk.look(slice_at(20, first, [], [bust, *bought])).cursor is None, "they are requested again"
+    desk.restart()
+    last = desk.look(slice_at(30, [pos(3)] if bought else [], [], [bust, *bought]))
+    assert (last.status, desk.book.breaks) == ("SUCCESS", {})
+    assert desk.quantities() == ({NET: dec(3)} if bought else {})
+    assert T.NAKED_POSITION not in {one.found.type for one in last.discrepancies}
+    assert not [one for one in desk.events if one.severity is Severity.CRITICAL]
+
+
+@pytest.mark.parametrize(
+    "policy", [Policy(correct=Correct.ALERT), Policy(positions=False)], ids=["under alert", "positions not compared"]
+)
+def test_a_bust_waits_only_where_the_positions_are_compared_and_corrected(policy: Policy) -> None:
+    desk = Desk(policy)
+    desk.look(slice_at(0))
+    desk.report(position_report(5), at_s=1)
+    decision = desk.look(slice_at(20, [pos(5)], [], [bust_of(fill("F1", 5, "1.1", at_s=8, order_id="B7"))]))
+    assert (decision.status, decision.discrepancies, decision.cursor) == ("SUCCESS", (), 20_000)
+
+
+def test_a_position_that_is_proven_to_stay_was_never_of_the_busted_execution() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.look(slice_at(10, [pos(5)]))
+    bust = bust_of(fill("F1", 5, "1.1", at_s=8, order_id="B7"))
+    for seconds in (20, 40, 60):
+        last = desk.look(slice_at(seconds, [pos(5)], [], [bust]))
+        desk.restart()
+    assert (last.status, desk.book.breaks) == ("SUCCESS", {})
+    assert desk.quantities() == {NET: dec(5)}
+    assert bust.key in desk.book.applied
+    desk.look(slice_at(80))
+    assert desk.book.breaks.keys() == {(T.NAKED_POSITION, NET)}
 
 
 def test_a_position_of_known_fills_gives_way_to_no_bust_of_another_execution() -> None:
