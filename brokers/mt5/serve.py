@@ -80,8 +80,7 @@ def reply_to(terminal: Terminal, asked: Json) -> Json:
             reply["positions"] = _of(symbol, terminal.positions())
         elif action == "GET_ORDERS":
             ticket = asked.get("ticket")
-            rows = _of(symbol, terminal.orders())
-            reply["orders"] = [row for row in rows if ticket is None or str(row["ticket"]) == str(ticket)]
+            reply["orders"] = _of(symbol, terminal.orders() if ticket is None else terminal.order(ticket))
         elif action == "GET_DEALS":
             since = asked.get("since", 0)
             if not isinstance(since, int) or isinstance(since, bool) or since not in SECONDS:

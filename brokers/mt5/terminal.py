@@ -91,6 +91,15 @@ class Terminal:
         rows = {row.ticket: row for row in (*working, *ended)}
         return [_row(row) for row in rows.values()]
 
+    def order(self, ticket: object) -> list[Json]:
+        """The order of that ticket, however long ago it ended; none where the whole history has no such order. MQL5
+        documentation, HistorySelect: history is selected by a period, so that of a day lacks what was placed before."""
+        known = [row for row in self.orders() if str(row["ticket"]) == str(ticket)]
+        if known:
+            return known
+        ended = self._rows("history_orders_get", 0, self.now_s() + DAY_S)
+        return [_row(row) for row in ended if str(row.ticket) == str(ticket)]
+
     def deals(self, since: int) -> list[Json]:
         """The deals from that second of the server on."""
         rows = self._rows("history_deals_get", since, max(since, self.now_s()) + DAY_S)

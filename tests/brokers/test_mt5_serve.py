@@ -18,7 +18,7 @@ import zmq.auth
 
 from brokers.clocks import ahead_of_ours
 from brokers.errors import BrokerError, Unreachable
-from brokers.model import Complete, LegScheme, OrderStatus, Snapshot, rows_of
+from brokers.model import Complete, LegScheme, OrderQuery, OrderStatus, Snapshot, rows_of
 from brokers.mt5 import Mt5Broker
 from brokers.mt5.curve import ClientKeys
 from brokers.mt5.serve import Options, Server, Watch, answer_to, options_of, reply_to
@@ -96,6 +96,27 @@ async def test_our_adapter_reads_a_terminal_through_the_gateway() -> None:
     (fill,) = rows_of(second.fills)
     assert (fill.leg, fill.client_order_id, fill.commission) == ("7", "c1", D("0.4"))
     assert abs(ahead_of_ours(fill.time, now())) < timedelta(seconds=5)  # server time, reported in UTC
+
+
+async def test_an_order_that_ended_while_nobody_looked_is_answered_with_its_end() -> None:
+    """A pending order of Friday that was cancelled in the evening, asked for on Monday: it was given up as missing."""
+    stand_in = StandIn()
+    stand_in.ended = [
+        order(78, state=2, time_setup=server_s(3 * 86_400), time_done=server_s(3 * 86_400 - 60)),
+        order(79, state=2, time_setup=server_s(60), time_done=server_s()),
+    ]
+    with served(with_time(made(stand_in), stand_in)) as server:
+        async with broker(server) as adapter:
+            queries = [OrderQuery("EURUSD.m", ticket, None) for ticket in ("78", "79", "80")]
+            answers = await adapter.find_orders(queries)
+            listed = (await adapter.snapshot(None)).orders
+    assert [answer.order and answer.order.status for answer in answers] == [
+        OrderStatus.CANCELLED,
+        OrderStatus.CANCELLED,
+        None,
+    ]
+    assert [answer.failure for answer in answers] == [None] * 3
+    assert [row.broker_order_id for row in rows_of(listed)] == ["79"], "the list is that of a day"
 
 
 @pytest.mark.parametrize("failing", [None, ()], ids=["None", "an empty tuple"])
