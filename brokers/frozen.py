@@ -64,8 +64,9 @@ def _init(cls: Any) -> Any:
     if len(own) < MANY_FIELDS:
         lines = [f"put(self, {name!r}, {value})" for name, value in zip(names, values, strict=True)]
     else:
-        bases = {"__orig_bases__": getattr(cls, "__orig_bases__", ())}  # without it typing refuses a generic one
-        known |= {"cls": cls, "twin": type(cls.__name__, cls.__bases__, {"__slots__": names, **bases})}
+        # Of a generic class typing refuses a twin that does not name any base of its own.
+        space = {"__slots__": names, "__orig_bases__": ()}
+        known |= {"cls": cls, "twin": type(cls.__name__, cls.__bases__, space)}
         stored = (f"self.{name} = {value}" for name, value in zip(names, values, strict=True))
         lines = ["put(self, '__class__', twin)", *stored, "self.__class__ = cls"]
     if hasattr(cls, "__post_init__"):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, field, fields, is_dataclass, replace
 from functools import partial
 from inspect import getdoc, signature
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 
@@ -20,6 +20,8 @@ from actors.book.payloads import BookedFill
 from actors.events import Event
 from brokers.frozen import MANY_FIELDS, dataclass
 from brokers.model import Complete, Fill, Unsupported
+
+Item = TypeVar("Item")
 
 
 class Both(NamedTuple):
@@ -95,6 +97,7 @@ def test_its_class_says_of_itself_what_one_of_the_standard_library_says(both: Bo
     ours, plain = both
     assert str(signature(ours)) == str(signature(plain))
     assert ours.__init__.__annotations__ == plain.__init__.__annotations__
+    assert (ours.__init__.__module__, ours.__init__.__qualname__) == (ours.__module__, plain.__init__.__qualname__)
     assert [(one.name, one.type, one.compare) for one in fields(ours)] == [
         (one.name, one.type, one.compare) for one in fields(plain)
     ]
@@ -175,6 +178,21 @@ def test_a_class_without_fields_and_a_generic_one_are_made_too() -> None:
         Unsupported(1)  # type: ignore[call-arg]  # that is the test
     rows: Any = (1,)
     assert Complete(rows) == Complete[Fill](rows)
+
+    @dataclass(frozen=True, slots=True)
+    class Wide(Generic[Item]):
+        """Generic, and of many fields."""
+
+        a: Item
+        b: Item
+        c: Item
+        d: Item
+        e: Item
+        f: Item
+
+    assert len(fields(Wide)) >= MANY_FIELDS
+    assert Wide[int](1, 2, 3, 4, 5, 6) == Wide(1, 2, 3, 4, 5, 6)
+    assert Wide(1, 2, 3, 4, 5, 6).f == 6
 
 
 def test_a_subclass_is_refused() -> None:
