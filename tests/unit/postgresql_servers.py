@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 _USER = "postgres"
+_READ_AT = "SELECT pg_conf_load_time()"
 _SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -152,10 +153,13 @@ class Server:
             return None if row is None else row[0]
 
     def configure(self, **settings: str) -> None:
-        """Change settings of a server that runs, without a restart."""
+        """Change settings of a server that runs, without a restart; they are in force when it returns."""
         for name, value in settings.items():
             self.ask(f"ALTER SYSTEM SET {name} = '{value}'")
+        before = self.ask(_READ_AT)
         self.ask("SELECT pg_reload_conf()")
+        # The request returns before the server has read them. It notifies all sessions before it begins another one.
+        until(f"{self.data.name} reads its settings", lambda: self.ask(_READ_AT) != before)
 
     def pids(self) -> list[int]:
         """Its processes, the first of them the postmaster."""

@@ -27,6 +27,8 @@ import psycopg
 from tests.unit.postgresql_servers import Server, make_template, one_server, until
 
 NUMBERS = count(1)
+ROOM = 5
+"""How many connections the server has for those who are no superuser."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
         template = make_template(Path(directory))
         with (template / "postgresql.conf").open("a") as settings:
-            settings.write("max_connections = 7\nsuperuser_reserved_connections = 2\n")
+            settings.write(f"max_connections = {ROOM + 2}\nsuperuser_reserved_connections = 2\n")
         with one_server(template, Path(directory) / "only") as running:
             running.ask("CREATE ROLE trader LOGIN")
             yield running
@@ -79,9 +81,16 @@ def read_only(server: Server) -> Iterator[None]:
 def crowded(server: Server) -> Iterator[None]:
     with ExitStack() as others:
         server.ask("SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE usename = 'trader'")
-        with pytest.raises(psycopg.OperationalError):  # noqa: PT012 - until there is no more
-            for _ in range(10):
+        taken = 0
+
+        def is_full() -> bool:
+            nonlocal taken
+            with suppress(psycopg.OperationalError):  # one that was closed keeps its place until its process ends
                 others.enter_context(psycopg.connect(server.url.replace("owner", "trader")))
+                taken += 1
+            return taken == ROOM
+
+        until("it is full", is_full)
         yield
 
 
@@ -207,10 +216,15 @@ def test_a_table_that_is_gone_is_damage_and_no_outage(journal: Journal, url: str
 
 def test_a_lost_machine_does_not_keep_its_lock_for_hours(journal: Journal, server: Server) -> None:
     """The server asks after its silent writer within seconds: by default it would after two hours."""
-    until("the kernel has a timer for it", lambda: _asks_within_s(server.port) is not None)
-    asks_within_s = _asks_within_s(server.port)
-    assert asks_within_s is not None
-    assert asks_within_s <= 5.1
+    found: list[float] = []
+
+    def has_a_timer() -> bool:
+        asks_within_s = _asks_within_s(server.port)
+        found.extend([] if asks_within_s is None else [asks_within_s])
+        return bool(found)
+
+    until("the kernel has a timer for it", has_a_timer)
+    assert found[0] <= 5.1
 
 
 def _asks_within_s(port: int) -> float | None:
