@@ -328,8 +328,9 @@ class Link:
             return False
         if row.kind == wire.EXECUTION and len(row.fields) > 1 and row.fields[1] == "-1":
             return False  # one that has just happened
-        # A row of an unknown kind may be one of those requested.
-        return row.kind in request.kinds or (row.kind == 0 and row.trouble is not None)
+        # A row of an unknown kind may be one of those requested; beside the time, which is no list, it was pushed.
+        unknown = row.kind == 0 and row.trouble is not None
+        return row.kind in request.kinds or (unknown and request is not CURRENT_TIME)
 
     def _note(self, row: Heard) -> None:
         try:
