@@ -77,11 +77,12 @@ def completeness(snapshot: Snapshot) -> str:
 
 
 BUDGET_S = 0.2
+"""How long TWS may be silent. A busy machine may be so long in doing nothing itself: SILENT passes by itself."""
 
 
 @asynccontextmanager
 async def streamed(
-    events: list[str | None], full_every_s: float = 240.0, clock: Clock = now
+    events: list[str | None], full_every_s: float = 240.0, clock: Clock = now, silence_s: float = BUDGET_S
 ) -> AsyncIterator[tuple[IbSimulator, IbBroker, IbStream]]:
     simulator = IbSimulator()
     simulator.start()
@@ -92,11 +93,11 @@ async def streamed(
         17,
         "DU1",
         None,
-        0.2,
+        TIMEOUT_S,
         clock,
         backoff_s=0.01,
         messages_per_s=9000,
-        silence_s=BUDGET_S,
+        silence_s=silence_s,
         full_every_s=full_every_s,
     )
     stream = broker.stream()

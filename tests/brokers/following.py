@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from brokers.port import Stream
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
+"""For what comes in any case: a machine may be busy with much else."""
 Events = queue.Queue[str | None]
 StreamT = TypeVar("StreamT", bound=Stream)
 

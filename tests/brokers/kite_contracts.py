@@ -16,6 +16,7 @@ from actors.names import AUDIT
 from brokers.kite import KiteBroker
 from brokers.kite.decode import IST
 from brokers.simulators.kite import KiteSimulator
+from tests.brokers.following import PATIENCE_S
 from tests.brokers.test_end_to_end import Clock, Runtime, World
 
 D = Decimal
@@ -29,7 +30,7 @@ def at(hour: int, minute: int = 0, day: int = 25) -> datetime:
 
 
 @asynccontextmanager
-async def an_account(directory: Path) -> AsyncIterator[World]:
+async def an_account(directory: Path, timeout_s: float = 1.0) -> AsyncIterator[World]:
     """Of one contract and, so that its list of positions is never empty, one share."""
     clock = Clock()
     simulator = KiteSimulator("key", "session-token", "AB1234", instruments=[FUTURE, SHARE])
@@ -38,7 +39,7 @@ async def an_account(directory: Path) -> AsyncIterator[World]:
     runtime, audit = Runtime(clock), Audit(f"sqlite:///{directory}/journal.db")
     await audit.open()
     runtime.register(AUDIT, audit)
-    broker, account = opened(simulator, runtime)
+    broker, account = opened(simulator, runtime, timeout_s)
     world = World("equities", FUTURE, D(75), simulator, broker, runtime, audit, account, None)  # type: ignore[arg-type]  # made next
     world.instrument = world.make_instrument()
     simulator.set_position(SHARE, "NRML", D(1), D(1500))
@@ -51,10 +52,10 @@ async def an_account(directory: Path) -> AsyncIterator[World]:
         await audit.close()
 
 
-def opened(simulator: KiteSimulator, runtime: Runtime) -> tuple[KiteBroker, Account]:
+def opened(simulator: KiteSimulator, runtime: Runtime, timeout_s: float = 1.0) -> tuple[KiteBroker, Account]:
     url = simulator.start()
     given = {"backoff_s": 0.001, "requests_per_s": 10_000}
-    broker = KiteBroker("equities", "key", lambda: "session-token", "AB1234", url, 1.0, runtime.clock, **given)  # type: ignore[arg-type]  # keywords
+    broker = KiteBroker("equities", "key", lambda: "session-token", "AB1234", url, timeout_s, runtime.clock, **given)  # type: ignore[arg-type]  # keywords
     account = Account(AccountSettings("equities", "kite", frozenset({FUTURE}), patience_s=5.0), lambda: broker, runtime)
     runtime.register("equities", account)
     return broker, account
@@ -66,6 +67,6 @@ def it_is(world: World, now: datetime) -> None:
 
 async def until_the_table_is_read(world: World) -> None:
     """Looks until the table, which is read beside them, has been."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not (await world.broker.snapshot(None)).contracts:
             await asyncio.sleep(0)

@@ -35,7 +35,7 @@ from tests.brokers.at_ib import (
     simulated,
     streamed,
 )
-from tests.brokers.following import eventually
+from tests.brokers.following import PATIENCE_S, eventually
 from tests.brokers.reading import fill_ids, now
 
 CLIENT = 17
@@ -274,7 +274,7 @@ class World:
         return [dict(record.event.payload) for record in records if record.event.type is kind]
 
     async def journaled(self, kind: EventType, count: int = 1) -> list[dict[str, Any]]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while len(found := await self.events(kind)) < count:
                 await asyncio.sleep(0.01)
         return found

@@ -37,7 +37,7 @@ from tests.brokers.at_ib import (
     connected,
     simulated,
 )
-from tests.brokers.following import eventually
+from tests.brokers.following import PATIENCE_S, eventually
 from tests.brokers.reading import fill_ids, held, now
 
 
@@ -87,10 +87,10 @@ async def test_a_fault_in_one_list_leaves_the_others_and_is_over_with_the_next(
 
 async def test_every_list_silent_is_unreachable_within_the_time_of_a_call(tws: IbSimulator) -> None:
     """PEERS 7: every wait is bounded."""
-    async with connected(tws, timeout_s=0.1) as broker:
+    async with connected(tws, timeout_s=SHORT_TIMEOUT_S) as broker:
         for match in ("reqPositions", "reqAllOpenOrders", "reqCompletedOrders", "reqExecutions"):
             tws.faults.add(Fault.TIMEOUT, match=match)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(4 * SHORT_TIMEOUT_S):  # one wait for each list would take longer
             with pytest.raises(Unreachable, match="reqPositions: no answer within"):
                 await broker.snapshot(None)
 
@@ -123,7 +123,7 @@ async def test_an_unknown_status_keeps_the_order_and_is_reported(tws: IbSimulato
 async def test_calls_made_at_once_are_served_one_after_another(tws: IbSimulator) -> None:
     """Two requests of a kind share one future in ib_async, and the first caller would wait for ever."""
     tws.trade("AAPL", Side.BUY, D(1))
-    async with connected(tws) as broker, asyncio.timeout(5):
+    async with connected(tws) as broker, asyncio.timeout(PATIENCE_S):
         query = OrderQuery("AAPL", "1", None)
         work = [broker.snapshot(None), broker.snapshot(None), broker.find_orders([query]), broker.snapshot(None)]
         results = await asyncio.gather(*work)

@@ -14,6 +14,7 @@ from brokers.kite.deliveries import DAYS, Deliveries
 from brokers.model import ContractFacts, Evidence, Position, Reason
 from brokers.simulators.kite import KiteSimulator
 from tests.brokers.at_kite import KEY, TOKEN, USER, broker
+from tests.brokers.following import PATIENCE_S
 from tests.brokers.kite_contracts import LAST_DAY, at
 
 D = Decimal
@@ -118,7 +119,7 @@ async def test_the_adapter_reports_of_a_delivery_what_its_lists_and_the_exchange
     kite.set_position(CALL, "NRML", D(500), D(20))
     kite.set_position("NSE:INFY", "NRML", D(1), D(1500))
     try:
-        async with broker(kite, clock=lambda: now, include_holdings=True) as adapter, asyncio.timeout(5):
+        async with broker(kite, clock=lambda: now, include_holdings=True) as adapter, asyncio.timeout(PATIENCE_S):
             while not (await adapter.snapshot(None)).contracts:
                 await asyncio.sleep(0)
             it_is(at(15, 40))

@@ -25,6 +25,7 @@ from brokers.simulators.http import RawReply
 from brokers.simulators.kite import KiteSimulator
 from brokers.simulators.kite_http import table_csv
 from brokers.simulators.kite_ledger import Contract
+from tests.brokers.following import PATIENCE_S
 from tests.brokers.kite_contracts import FUTURE, LAST_DAY, SHARE, an_account, at, it_is, opened, until_the_table_is_read
 from tests.brokers.test_end_to_end import SELL
 from tests.unit.fakes import quantities
@@ -324,9 +325,9 @@ async def test_one_that_was_sold_on_its_last_day_was_sold(tmp_path: Path) -> Non
 
 
 async def test_a_cycle_does_not_wait_for_a_table(tmp_path: Path) -> None:
-    async with an_account(tmp_path) as world:
+    async with an_account(tmp_path, timeout_s=2 * PATIENCE_S) as world:
         world.simulator.faults.add(Fault.TIMEOUT, times=99, match="instruments")
-        snapshot = await asyncio.wait_for(world.broker.snapshot(None), 0.9)  # the table's time-out is 1 s
+        snapshot = await asyncio.wait_for(world.broker.snapshot(None), PATIENCE_S)  # the table's time-out is longer
         assert snapshot.contracts == {}
 
 

@@ -59,7 +59,7 @@ def hedged() -> Iterator[OandaSimulator]:
 
 async def test_connecting_and_the_first_snapshot_take_one_request_and_the_next_one_each(sim: OandaSimulator) -> None:
     order_id = held_account(sim)
-    async with broker(sim) as adapter:
+    async with broker(sim, clock=Time()) as adapter:  # what connecting read stays new
         await adapter.connect()
         first = await adapter.snapshot(None)
         assert adapter.calls == 1
@@ -125,7 +125,7 @@ async def test_a_clock_set_back_is_no_reason_to_trust_an_old_reading(sim: OandaS
 async def test_older_fills_are_read_page_by_page(sim: OandaSimulator, since: int) -> None:
     for _ in range(1100):
         sim.trade("EUR_USD", BUY, D(1))
-    async with broker(sim, timeout_s=30.0) as adapter:
+    async with broker(sim, timeout_s=30.0, clock=Time()) as adapter:  # as above
         await adapter.connect()
         snapshot = await adapter.snapshot(since)
         assert len(fills(snapshot)) == 1100

@@ -21,7 +21,7 @@ CONFIGURATION = """
 ray: {{address: local, namespace: test}}
 journal: {{url: "sqlite:///{directory}/journal.db"}}
 defaults: {{interval_s: 1, confirm_gap_ms: 50, settle_ms: 100, timeout_ms: 2000}}
-supervision: {{intensity: 5, period_s: 60, backoff_s: [0.1, 1]}}
+supervision: {{intensity: 5, period_s: 600, backoff_s: [0.1, 1]}}
 accounts:
   - {{name: fx, broker: oanda, simulator: true, instruments: [GBP_JPY, EUR_USD]}}
   - {{name: cfd, broker: mt5, simulator: true, instruments: [EURUSD]}}

@@ -23,6 +23,7 @@ from supervisor.supervision.local_door import new_door, remove
 from tests.unit.hall import Hall
 
 T = TypeVar("T")
+PATIENCE_S = 60.0
 PEOPLE = (("vic", Role.VIEWER), ("ann", Role.OPERATOR), ("bob", Role.APPROVER))
 ACCOUNTS = """
   - name: fx
@@ -69,7 +70,7 @@ class LivingHouse:
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name="house", daemon=True)
         self._thread.start()
-        assert self._up.wait(30)
+        assert self._up.wait(PATIENCE_S)
         assert self._failed is None
 
     async def _live(self) -> None:
@@ -94,7 +95,9 @@ class LivingHouse:
 
     def report(self, symbol: str, report: Report) -> None:
         """Have our side say something of an instrument."""
-        asyncio.run_coroutine_threadsafe(self.hall.supervisor.record("fx", {symbol: (report,)}), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(self.hall.supervisor.record("fx", {symbol: (report,)}), self._loop).result(
+            PATIENCE_S
+        )
 
     def broker(self, work: Callable[[Any], T]) -> T:
         """Do something at the broker, between two moments of the actors."""
@@ -102,10 +105,10 @@ class LivingHouse:
         async def done() -> T:
             return work(self.hall.brokers["fx"])
 
-        return asyncio.run_coroutine_threadsafe(done(), self._loop).result(5)
+        return asyncio.run_coroutine_threadsafe(done(), self._loop).result(PATIENCE_S)
 
     def close(self) -> None:
         """End all of it."""
         self._server.stop()
-        self._thread.join(20)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()

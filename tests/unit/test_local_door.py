@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 import stat
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -106,14 +108,24 @@ def test_a_time_out_of_the_program_itself_is_not_taken_for_a_silent_supervisor(t
     path = str(tmp_path / "door")
     before = signal.signal(signal.SIGALRM, limit)
     try:
-        with socket.socket(socket.AF_UNIX) as silent:
+        with socket.socket(socket.AF_UNIX) as silent, ThreadPoolExecutor() as aside:
             silent.bind(path)
             silent.listen()
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            silent.settimeout(30)
+            calling = threading.get_ident()
+
+            def come_while_it_waits() -> None:
+                with silent.accept()[0] as asked:
+                    assert asked.recv(1)
+                    signal.pthread_kill(calling, signal.SIGALRM)
+                    while asked.recv(4096):
+                        pass
+
+            came = aside.submit(come_while_it_waits)
             with pytest.raises(TimeoutError, match="the cell's own limit"):
                 DoorClient(Door(path, TOKEN)).call(SUPERVISOR, "status", timeout_s=30)
+            came.result(timeout=30)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
