@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 
 _USER = "postgres"
+_CHANCE = random.SystemRandom()  # no two processes of the tests try the same ports
 _READ_AT = "SELECT pg_conf_load_time()"
 _SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -89,9 +91,13 @@ def _run(program: str, *arguments: object) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+    """One below those that the kernel chooses for whoever asks for none: a server that is down gets its own back."""
+    chosen_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = _CHANCE.randrange(min(20_000, chosen_from - 1_000), chosen_from)
+        with socket.socket() as listening, contextlib.suppress(OSError):
+            listening.bind(("127.0.0.1", port))
+            return port
 
 
 def until(what: str, holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
