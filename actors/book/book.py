@@ -201,6 +201,12 @@ class Book:
         """The orders that have not ended, except those with these keys."""
         return (self.orders[key] for key in self._open if key not in but)
 
+    @property
+    def has_nothing(self) -> bool:
+        """Whether it has no position, no working order, no open break and no pending fill."""
+        waits = self.legs or self.breaks or self.pending_fills()
+        return not waits and not any(True for _ in self.open_orders())
+
     def covered(self, leg: str | None, time: BrokerTime) -> bool:
         """Whether the positions the book was last set to, or first compared with, already contain a fill of that time.
         With ``None``, whether those of any leg do."""

@@ -38,7 +38,7 @@ from actors.instrument.account_client import AccountClient
 from actors.instrument.book_keeper import CHECKPOINT_EVERY, BookKeeper
 from actors.instrument.cycle import CycleRunner
 from actors.instrument.diary import Diary
-from actors.instrument.recorder import Recorder
+from actors.instrument.recorder import LEAVES_WITHIN_S, Recorder
 from actors.instrument.settings import CycleTrigger, InstrumentSettings
 from actors.instrument.statistics import Tally
 from actors.instrument.ticks import tick
@@ -52,7 +52,7 @@ from actors.runtime.steady_clock import SteadyRuntime
 from brokers.model import StreamedFill
 from brokers.versions import PROGRAM
 
-__all__ = ["CHECKPOINT_EVERY", "STOP_WITHIN_S", "CycleTrigger", "Instrument", "InstrumentSettings"]
+__all__ = ["CHECKPOINT_EVERY", "LEAVES_WITHIN_S", "STOP_WITHIN_S", "CycleTrigger", "Instrument", "InstrumentSettings"]
 
 STARTING_TOGETHER = timedelta(seconds=5)
 """Actors that start within this time of each other share the fetch of their first cycle."""
@@ -242,13 +242,18 @@ class Instrument:
         return book_state(book, self._policy, now, verified_at, self._last_error(), conventions)
 
     async def is_empty(self) -> bool:
-        """Whether the present book has no position, no working order, no open break and no pending fill."""
-        async with self.keeper.turn:
-            book = self.keeper.book
-            if book is None:
-                return False
-            waits = book.legs or book.breaks or book.pending_fills()
-            return not waits and not any(True for _ in book.open_orders())
+        """Whether the present book has no position, no working order, no open break and no pending fill. Where that is
+        not known, it is not."""
+        return await self._recorder.is_empty()
+
+    async def leave(self) -> bool:
+        """Whether the present book is empty. If it is, no report is recorded from now on: nobody would look after what
+        this actor recorded before it ends. That lasts until :meth:`stay`, or for :data:`LEAVES_WITHIN_S`."""
+        return await self._recorder.is_empty(leaving=True)
+
+    async def stay(self) -> None:
+        """Record reports again: it does not end after all."""
+        self._recorder.stay()
 
     async def order_by_ticket(self, ticket: str) -> BookOrder | None:
         """The order with this broker_order_id, also if it ended within the last two days. Raises as :meth:`book`."""

@@ -120,6 +120,11 @@ class BookKeeper:
         except UnreadableRecord as error:
             raise JournalAway(str(error)) from None
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the journal may have more of this stream than the book in memory."""
+        return self._doubtful
+
     def doubt(self) -> None:
         """Have the stream's version checked before the book is next relied on."""
         self._doubtful = True

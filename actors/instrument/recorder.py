@@ -5,6 +5,7 @@ The laws of this module:
 * An accepted report is durable, and a repeated report counts once.
 * It takes turns at the book with the cycles: no older slice undoes it.
 * An impossible leg is refused before any of the reports is in the book.
+* Nothing is recorded in a book that was found empty in order to end its actor: nobody would look after it.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ from actors.reconciliation.own_reports import (
     events_of,
     fill_of,
 )
-from actors.runtime.ports import Runtime
+from actors.runtime.ports import ActorUnavailable, Runtime
 from brokers.model import Conventions
+
+LEAVES_WITHIN_S = 20.0
+"""How long reports are refused where an actor is about to end: for longer than its supervisor takes to end it."""
 
 TRIES = 3
 """How often the book is loaded again for one report, if another writer continues its stream each time."""
@@ -53,6 +57,7 @@ class Recorder:
         self._runtime = runtime
         self._keeper = keeper
         self._broker = broker
+        self._leaves_until_s: float | None = None
 
     async def record(self, reports: Sequence[Report], by: Mapping[str, Json]) -> int:
         """Record reports in the book, with the keys ``by`` in each record, then send its venue what it must receive.
@@ -81,6 +86,24 @@ class Recorder:
             events_of(book, reports, conventions, self._runtime.now(), look)
             return tuple(sorted(found.items()))
 
+    async def is_empty(self, *, leaving: bool = False) -> bool:
+        """Whether the book has nothing, and nothing may be on its way into it. If so, and the actor is ``leaving``,
+        reports are refused from then on."""
+        async with self._keeper.turn:
+            empty = self._keeper.book is not None and not self._keeper.doubtful and self._keeper.book.has_nothing
+            if empty and leaving:
+                self._leaves_until_s = self._runtime.monotonic_s() + LEAVES_WITHIN_S
+            return empty
+
+    def stay(self) -> None:
+        """Refuse no report any more."""
+        self._leaves_until_s = None
+
+    def _check_stays(self) -> None:
+        if self._leaves_until_s is not None and self._runtime.monotonic_s() < self._leaves_until_s:
+            name = instrument_name(self._settings.account, self._settings.instrument)
+            raise ActorUnavailable(name, "record", "it ends, since its book was empty for long enough")
+
     async def _durable(self, reports: Sequence[Report], by: Mapping[str, Json]) -> tuple[int, tuple[BookOrder, ...]]:
         """If another writer came in between, the book is loaded again and the reports are decided on anew. If that
         happens every time, the reports are not known to be recorded."""
@@ -98,6 +121,7 @@ class Recorder:
         self, reports: Sequence[Report], by: Mapping[str, Json]
     ) -> tuple[int, tuple[BookOrder, ...]]:
         async with self._keeper.turn:
+            self._check_stays()
             book = await self._keeper.in_time()
             conventions = self._broker.conventions_of(book)
             for report in reports:

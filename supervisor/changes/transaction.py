@@ -10,7 +10,9 @@ of :mod:`supervisor.changes.applied_configuration`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
 
 from loguru import logger
 
@@ -33,7 +35,7 @@ from supervisor.changes.diff import ConfigurationDifference, Effects, Row, Secre
 from supervisor.changes.requests import Apply, Change, ChangeRefused
 from supervisor.config.models import Configuration
 from supervisor.errors import HandleError
-from supervisor.tree.model import ChildSpec, Kind
+from supervisor.tree.model import PROBE_TIMEOUT_S, ChildSpec, Kind
 
 _NOTES = 1_000
 """How many of our newest records are searched for the standing configuration, before all of them are."""
@@ -130,22 +132,24 @@ class ConfigurationTransaction:
         await self._learned.wait()
         async with self._changing:
             plan = self._planned(wanted)
-            held = await self._held(plan)
-            result = Changed(str(wanted), plan.difference.rows, plan.effects, held, made=False)
-            if dry_run or not plan.difference:
-                return result
-            if held and not force:
-                raise ChangeRefused(
-                    str(wanted),
-                    "nobody would look after what is not known to be flat: " + "; ".join(held),
-                    "Close it first, or use --force (force=True); its records stay in the journal.",
-                )
-            if plan.homeless is not None and not force:
-                raise ChangeRefused(
-                    str(wanted), plan.homeless, "With --force (force=True) it stops where it is, and waits for one."
-                )
-            await self._carry_out(plan, result, asked_by)
-            return Changed(result.change, result.rows, result.effects, result.held, made=True)
+            ending = () if dry_run or force or not plan.difference else self._ending(plan)
+            async with self._without_reports(ending):
+                held = await self._held(plan)
+                result = Changed(str(wanted), plan.difference.rows, plan.effects, held, made=False)
+                if dry_run or not plan.difference:
+                    return result
+                if held and not force:
+                    raise ChangeRefused(
+                        str(wanted),
+                        "nobody would look after what is not known to be flat: " + "; ".join(held),
+                        "Close it first, or use --force (force=True); its records stay in the journal.",
+                    )
+                if plan.homeless is not None and not force:
+                    raise ChangeRefused(
+                        str(wanted), plan.homeless, "With --force (force=True) it stops where it is, and waits for one."
+                    )
+                await self._carry_out(plan, result, asked_by)
+                return Changed(result.change, result.rows, result.effects, result.held, made=True)
 
     def _planned(self, wanted: Change) -> _Plan:
         stands = self._stands
@@ -193,19 +197,37 @@ class ConfigurationTransaction:
 
     async def _held(self, plan: _Plan) -> tuple[str, ...]:
         """What the books hold of the actors that stop, or that would be compared with another account."""
-        others = diff.of_other_accounts(self._stands.configuration, plan.configuration)
-        running = self._specs_by(self._stands.configuration, self._stands.marks)
-        names = [
-            spec.key.name
-            for spec in running
-            if spec.key.kind is Kind.INSTRUMENT
-            and (spec.key.name in plan.effects.stopped or spec.key.account in others)
-        ]
+        names = self._ending(plan)
         try:
             words = [await self._held_by(name) for name in names]
         except JournalAway as away:
             raise ChangeNotMade(str(away)) from None
         return tuple(f"{name}: {found}" for name, found in zip(names, words, strict=True) if found)
+
+    def _ending(self, plan: _Plan) -> list[str]:
+        """The instruments that stop, or whose books would be compared with another account."""
+        others = diff.of_other_accounts(self._stands.configuration, plan.configuration)
+        return [
+            spec.key.name
+            for spec in self._specs_by(self._stands.configuration, self._stands.marks)
+            if spec.key.kind is Kind.INSTRUMENT
+            and (spec.key.name in plan.effects.stopped or spec.key.account in others)
+        ]
+
+    @asynccontextmanager
+    async def _without_reports(self, names: Collection[str]) -> AsyncIterator[None]:
+        """Have these record nothing more: what is found of their books stays true until they end. If they do not end,
+        they record again."""
+        await asyncio.gather(*(self._ask(name, "leave") for name in names))
+        try:
+            yield
+        except BaseException:
+            await asyncio.gather(*(self._ask(name, "stay") for name in names))
+            raise
+
+    async def _ask(self, name: str, method: str) -> None:
+        with contextlib.suppress(CallError):  # one that does not answer records nothing, or records again by itself
+            await self._runtime.call(name, method, timeout_s=PROBE_TIMEOUT_S)
 
     async def _held_by(self, name: str) -> str:
         account, symbol = split_name(name)

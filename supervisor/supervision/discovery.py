@@ -2,13 +2,14 @@
 actors of instruments that have long been empty.
 
 The laws of this module: an instrument is retired only after ``retire_after_s`` in step without a position, a working
-order or an open break, and only if its book and its account both confirm that now, whatever the last report said; its
-account forgets it first, as it would discover it again at once otherwise; a book that holds something has an actor as
-soon as the journal can be read, whatever died before.
+order or an open break, and only if its book and its account both confirm that now, whatever the last report said; from
+then on its book takes no report, and its account forgets it before it ends, as it would discover it again at once
+otherwise; a book that holds something has an actor as soon as the journal can be read, whatever died before.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable
 
 from loguru import logger
@@ -98,14 +99,17 @@ class Discovery:
 
     async def _retire(self, account: str, symbol: str) -> None:
         # Its account forgets it before the actor ends: else the account would discover it again at once.
+        name = instrument_name(account, symbol)
         try:
-            empty = await self._runtime.call(instrument_name(account, symbol), "is_empty", timeout_s=PROBE_TIMEOUT_S)
+            empty = await self._runtime.call(name, "leave", timeout_s=PROBE_TIMEOUT_S)
             gone = empty and await self._runtime.call(account, "forget", symbol, timeout_s=PROBE_TIMEOUT_S)
         except CallError as error:
-            logger.debug("{}: not retired yet: {}", instrument_name(account, symbol), error)
-            return
-        if not gone or self._stopping():
-            return
-        self._desired.retire(account, symbol)
-        logger.info("{}: retired, it has been empty long enough", instrument_name(account, symbol))
-        self._desire(None)
+            logger.debug("{}: not retired yet: {}", name, error)
+            empty, gone = True, False
+        if gone and not self._stopping():
+            self._desired.retire(account, symbol)
+            logger.info("{}: retired, it has been empty long enough", name)
+            self._desire(None)
+        elif empty:
+            with contextlib.suppress(CallError):  # then it refuses reports for a while
+                await self._runtime.call(name, "stay", timeout_s=PROBE_TIMEOUT_S)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors.book.trading_permission import HALT_TYPES
-from actors.events import EventType
+from actors.events import Event, EventType
+from actors.journal.types import JournalUnavailable
+from actors.reconciliation.own_reports import OrderReport
+from actors.runtime.ports import ActorUnavailable
+from brokers.model import OrderStatus, Side
 from supervisor.changes import applied_configuration, parsing
 from supervisor.changes.applied_configuration import Run
 from supervisor.changes.requests import Apply, Change, ChangeRefused, RemoveAccount, RemoveInstrument, SetInterval
@@ -17,6 +22,7 @@ from supervisor.changes.transaction import Changed, ChangeNotMade
 from supervisor.client.changes import AsyncChanges, Changes
 from supervisor.supervision.actor import SUPERVISOR
 from tests.unit.apply_cases import CHF, PAPER, QUICKER, a_hall, actors, changes, crash, make, names, other
+from tests.unit.builders import dec
 from tests.unit.hall import EVERYBODY, TWO_ACCOUNTS, Hall, restarts, rows, states
 from tests.unit.virtual_time import virtual_time
 
@@ -92,6 +98,37 @@ async def test_whoever_is_paused_stays_paused_over_a_restart(tmp_path: Path) -> 
         assert fourth is not third
         await hall.up()
         assert not fourth.paused, "who was resumed goes on"
+
+
+@pytest.mark.parametrize("written", [True, False])
+@virtual_time
+async def test_a_report_that_arrives_while_its_instrument_is_taken_out_is_refused_or_looked_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    sent = OrderReport("EUR_USD", "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)
+    async with a_hall(tmp_path) as hall:
+        audit = hall.actor("audit")
+        append, removal = audit.append, RemoveInstrument("fx", "EUR_USD")
+
+        async def report() -> object:
+            return await hall.runtime.call("fx/EUR_USD", "record", (sent,), timeout_s=3.0)
+
+        async def append_after_a_report(stream: str, version: int, events: Sequence[Event]) -> object:
+            if EventType.CONFIGURATION_CHANGED in [event.type for event in events]:
+                with pytest.raises(ActorUnavailable, match="it ends, since its book was empty"):
+                    await report()
+                if not written:
+                    raise JournalUnavailable("append", "the disk is full", "Make room")
+            return await append(stream, version, events)
+
+        monkeypatch.setattr(audit, "append", append_after_a_report)
+        if written:
+            await make(hall, removal)
+            assert "fx/EUR_USD" not in names(hall)
+        else:
+            with pytest.raises(ChangeNotMade, match="the disk is full"):
+                await make(hall, removal)
+            assert await report() == 1
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from actors.instrument.actor import Instrument
 from actors.journal.actor import Audit
 from actors.journal.store import Journal
 from actors.journal.types import JournalUnavailable
-from actors.reconciliation.own_reports import PositionReport
+from actors.reconciliation.own_reports import OrderReport, PositionReport
 from actors.runtime.ports import ActorUnavailable
-from brokers.model import Side
+from brokers.model import OrderStatus, Side
 from supervisor.supervision.actor import SUPERVISOR
 from tests.unit.builders import dec
 from tests.unit.fakes import refused, unreachable
@@ -295,6 +295,41 @@ async def test_with_all_instruments_an_actor_comes_with_the_first_row_and_goes_w
 
         broker.order("B9", instrument="EUR_USD")
         await hall.until(lambda s: "fx/EUR_USD" in rows(s), "a working order brings it back")
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+@virtual_time
+async def test_a_report_that_arrives_while_its_instrument_retires_is_refused_or_looked_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgets: bool
+) -> None:
+    accounts = "[{name: fx, broker: oanda, simulator: true, instruments: all, retire_after_s: 20}]"
+    sent = OrderReport("EUR_USD", "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)
+    async with a_hall(tmp_path, accounts) as hall:
+
+        async def report() -> object:
+            return await hall.runtime.call("fx/EUR_USD", "record", (sent,), timeout_s=3.0)
+
+        hall.brokers["fx"].hold(100, instrument="EUR_USD")
+        await hall.until(lambda s: "fx/EUR_USD" in rows(s), "a position brings it")
+        await hall.up()
+        asked = asyncio.Event()
+
+        async def forget(_symbol: str) -> bool:
+            with pytest.raises(ActorUnavailable, match="it ends, since its book was empty"):
+                await report()
+            asked.set()
+            return forgets
+
+        monkeypatch.setattr(hall.runtime.actor("fx"), "forget", forget)
+        hall.brokers["fx"].hold(0, instrument="EUR_USD")
+        await asked.wait()
+        if forgets:
+            await hall.until(lambda s: not rows(s), "it is retired")
+            with pytest.raises(ActorUnavailable):
+                await report()
+        else:
+            await asyncio.sleep(1)
+            assert await report() == 1
 
 
 @virtual_time

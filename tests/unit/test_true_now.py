@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +11,18 @@ import pytest
 from actors.account import snapshot_cache
 from actors.account.snapshot_cache import SnapshotCache
 from actors.events import EventType
+from actors.instrument.actor import LEAVES_WITHIN_S
+from actors.journal.client import JournalAway
 from actors.messages import SliceRequest, Unchanged
 from actors.reconciliation.own_reports import OrderReport
+from actors.runtime.ports import ActorUnavailable
 from brokers.clocks import broker_time
 from brokers.model import Complete, Failed, Fill, OrderStatus, Position, Section, Side, Snapshot, rows_of
 from tests.unit.builders import ACCOUNT, INSTRUMENT, at, dec, fill, pos
 from tests.unit.fakes import EURUSD, FX, a_house, passes
 from tests.unit.virtual_time import virtual_time
 
+SENT = OrderReport(EURUSD, "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)
 DISCREPANCIES = {EventType.RECONCILIATION_DISCREPANCY, EventType.DISCREPANCY_RESOLVED}
 
 
@@ -53,9 +59,49 @@ async def test_a_book_is_empty_by_what_it_is_now_and_not_by_its_last_report(tmp_
     async with a_house(tmp_path) as house:
         assert (await house.instrument().reconcile_now()).status == "SUCCESS"
         assert await house.instrument().is_empty()
-        sent = OrderReport(EURUSD, "c1", None, Side.BUY, dec(5), "LIMIT", dec("1.1"), OrderStatus.PENDING_SUBMIT)
-        await house.instrument().record([sent])
+        await house.instrument().record([SENT])
         assert not await house.instrument().is_empty()
+
+
+@virtual_time
+async def test_what_is_reported_to_an_instrument_that_retires_is_refused_and_never_left_alone(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        instrument = house.instrument()
+        assert (await instrument.reconcile_now()).status == "SUCCESS"
+
+        assert await instrument.leave()
+        with pytest.raises(ActorUnavailable, match=f"{FX}/{EURUSD} did not answer record: it ends"):
+            await instrument.record([SENT])
+        assert await instrument.is_empty()
+
+        await instrument.stay()  # the account has something of it
+        assert await instrument.record([SENT]) == 1
+        assert not await instrument.leave()
+        assert await instrument.record([replace(SENT, client_order_id="c2")]) == 1
+
+
+@virtual_time
+async def test_an_instrument_that_nobody_ends_takes_reports_again(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        instrument = house.instrument()
+        assert (await instrument.reconcile_now()).status == "SUCCESS"
+        assert await instrument.leave()
+        await asyncio.sleep(LEAVES_WITHIN_S)
+        assert await instrument.record([SENT]) == 1
+
+
+@virtual_time
+async def test_a_book_is_not_empty_while_the_journal_may_have_more(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        instrument = house.instrument()
+        assert (await instrument.reconcile_now()).status == "SUCCESS"
+        await house.lose_audit()
+        with pytest.raises(JournalAway):
+            await instrument.record([SENT])
+        assert not await instrument.is_empty()
+        assert not await instrument.leave()
+        await house.open_audit()
+        assert await instrument.record([SENT]) == 1
 
 
 def a_cache(*fills: Fill, positions: Section[Position] | None = None, cursor: int = 1) -> SnapshotCache:
