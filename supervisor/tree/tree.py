@@ -52,6 +52,7 @@ The laws of this module:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -115,6 +116,10 @@ _GO_ELSEWHERE = frozenset({Kind.ACCOUNT, Kind.INSTRUMENT})
 
 FORGIVEN_WITHIN_S = 120.0
 """A cluster notices a lost node within this time; a death on it longer before that had another cause."""
+
+
+CARRIED_TOGETHER_S = 0.5
+"""Those that share a process are probed at whole multiples of this time: one message probes several of them."""
 
 
 def next_probe_s(now_s: float, period_s: float, uniform: float) -> float:
@@ -757,6 +762,8 @@ class Tree:
             up = child.state
             if isinstance(up, Up) and up.asked_s is None and up.next_probe_s <= now_s:
                 after_s = next_probe_s(now_s, period_s, self._uniform())
+                if child.spec is not None and child.spec.carried:
+                    after_s = math.ceil(after_s / CARRIED_TOGETHER_S) * CARRIED_TOGETHER_S
                 self._children[key] = replace(child, state=replace(up, asked_s=now_s, next_probe_s=after_s))
                 commands.append(Probe(key, child.attempt))
         return commands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -416,6 +417,24 @@ def test_the_probes_of_many_children_are_no_more_than_the_supervisor_can_take() 
         probes += len(commands)
         world.settle(list(commands))
     assert probes == pytest.approx(100 * 10, rel=0.1)
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_those_that_share_a_process_are_probed_together_and_as_often_as_others(carried: bool) -> None:
+    many = tuple(replace(spec(instrument(f"fx/I{number:03}")), carried=carried) for number in range(100))
+    policy = replace(POLICY, probe_period_s=2.0, probes_per_s=1000.0, carried_at_once=100, wave_size=100)
+    chance = random.Random(7).random  # noqa: S311 - spreads the probes, and the same in each run
+    world = World(policy, uniform=chance).up(desired=(*map(spec, (AUDIT, FX)), *many))
+    keys = {one.key for one in many}
+    probes, moments = 0, 0
+    for _ in range(6000):
+        commands = [
+            one for one in world.send(Tick(), after_s=0.01) if isinstance(one, Probe) and one.key not in (AUDIT, FX)
+        ]
+        probes, moments = probes + len(commands), moments + bool(commands)
+        world.settle(list(commands))
+    assert probes == pytest.approx(100 * 60 / 2, rel=0.2)
+    assert (moments <= 121) == carried
 
 
 def test_an_instrument_is_asked_at_once_and_at_short_intervals_until_its_first_cycle_has_finished() -> None:

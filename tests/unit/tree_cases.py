@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from supervisor.tree.model import (
@@ -59,8 +60,10 @@ C = TypeVar("C", bound=Command)
 class World:
     """Drives a tree as the supervisor's loop does, with actors that do what a test says."""
 
-    def __init__(self, policy: TreePolicy = POLICY, program: str = "") -> None:
-        self.tree = Tree(policy, lambda: 0.5, program)
+    def __init__(
+        self, policy: TreePolicy = POLICY, program: str = "", uniform: Callable[[], float] = lambda: 0.5
+    ) -> None:
+        self.tree = Tree(policy, uniform, program)
         self.now_s = 1000.0
         self.log: list[Command] = []
 

@@ -33,8 +33,9 @@ KITE_KEY, KITE_TOKEN, KITE_USER = "an-api-key-0000", "access-token-of-kite", "AB
 TIMEOUT_S = 10.0
 """A machine that is busy with other tests answers late, and that is no fault of the broker's: nobody waits so long."""
 SHORT_TIMEOUT_S = 0.4
-IB_SHORT_TIMEOUT_S = 0.8
-"""A connection to TWS is a socket, a greeting and a thread: on a busy machine that takes longer than a request."""
+IB_SHORT_TIMEOUT_S = 1.6
+"""A connection to TWS is a socket, a greeting and a thread: on a busy machine that takes longer than a request. What is
+read after the fault has no longer either."""
 SILENT = frozenset({Fault.TIMEOUT, Fault.LATE})
 """Faults that only the time-out ends."""
 
