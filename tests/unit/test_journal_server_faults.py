@@ -106,7 +106,7 @@ def hanging(server: Server) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("fault", "reasons"),
     [
-        (restarted, ["(refused|closed the connection).*it is tried again"]),
+        (restarted, ["(refused|closed the connection|terminating connection).*it is tried again"]),
         (read_only, ["(read-only transaction.*Make the server writable|lets nobody write)", r"lets nobody write \("]),
         (crowded, ["(remaining connection slots|too many clients).*Give it connections"]),
         (hanging, ["no answer within 1 s"]),
