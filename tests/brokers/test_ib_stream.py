@@ -39,6 +39,7 @@ async def test_a_quiet_account_is_heard_of_within_the_budget_by_its_clock() -> N
         before = simulator.requests.count("reqCurrentTime")
         await eventually(lambda: simulator.requests.count("reqCurrentTime") > before + 1)
         await eventually(lambda: stream.state is StreamState.LIVE)
+        assert simulator.requests.count("connect") == 1, "asking for the time was enough"
 
 
 async def test_while_tws_has_lost_ib_the_stream_is_not_live_however_alive_its_socket_is() -> None:

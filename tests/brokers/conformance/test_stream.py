@@ -261,6 +261,7 @@ async def test_after_a_lost_connection_it_comes_back_and_all_is_to_be_verified(k
             await eventually(lambda: (stream.state, stream.error) == (LIVE, None))
         trade(kind, simulator)
         await eventually(lambda: kind.symbols[0] in events)
+        assert kind.made(simulator) == 3
 
 
 @every_stream
@@ -276,6 +277,7 @@ async def test_a_connection_that_silently_died_is_noticed_and_its_return_is_repo
         await eventually(lambda: kind.made(simulator) > 1)
         mute(simulator, False)
         await eventually(lambda: None in events and (stream.state, stream.error) == (LIVE, None))
+        assert kind.made(simulator) > 1
 
 
 @every_stream
