@@ -408,6 +408,8 @@ class _Allowed:
                 filled=filled,
                 contained=contained,
             )
+            if fill.time > work.slice.as_of:
+                work.later_fills.update(leg for leg, _ in booked.legs)
             document = payloads.booked_fill_to(booked)
             if booked.replaces and self.subject is None:
                 work.note(EventType.ORDER_FILLED, document, fill.fill_id)

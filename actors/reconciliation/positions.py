@@ -7,7 +7,7 @@ on which our side, or a fill newer than the slice, was active, nor about one tha
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -23,6 +23,12 @@ from actors.reconciliation.pending_fills import pending_fills_are_placed
 from actors.reconciliation.reconciliation_pass import Finding, ReconciliationPass
 from brokers.clocks import BrokerTime
 from brokers.model import Complete, Position, Reason, rows_of
+
+_OF_QUANTITY = (
+    DiscrepancyType.MISSING_LOCALLY,
+    DiscrepancyType.NAKED_POSITION,
+    DiscrepancyType.POSITION_MISMATCH,
+)
 
 
 def reconcile_positions(work: ReconciliationPass) -> None:
@@ -62,6 +68,28 @@ def reconcile_positions(work: ReconciliationPass) -> None:
         leg_held = legs.get(name)
         if leg_held is not None and (claimed or not _the_same(leg_held, row)):
             _drift(work, leg_held, row)
+    if not claimed:
+        _doubt_equal_by_chance(work, {name: row.quantity for name, row in rows.items()})
+
+
+def _doubt_equal_by_chance(work: ReconciliationPass, shown: Mapping[str, Decimal]) -> None:
+    """Defer legs that are equal only with a fill from after these positions, where they were not before.
+
+    A leg that was in step has the fill on both sides: the time of positions is the earliest that they may be of. But a
+    book that was never in step, or a leg with an open difference, equals them also if it lacks just as much as the fill
+    brought. Only a look at later positions tells the two apart.
+    """
+    never_in_step = work.book.reconciled_at is None
+    for name in work.newer_legs():
+        held = work.book.legs.get(name)
+        same = shown.get(name, ZERO) == (held.quantity if held is not None else ZERO)
+        if same and name not in work.deferred and (never_in_step or _differed(work, name)):
+            work.defer(name)
+
+
+def _differed(work: ReconciliationPass, leg: str) -> bool:
+    """Whether an earlier look reported another quantity of a leg, and none has found it in step since."""
+    return any((kind, leg) in work.book.breaks for kind in _OF_QUANTITY)
 
 
 def _the_same(leg: Leg, row: Position) -> bool:

@@ -168,6 +168,7 @@ class ReconciliationPass:
         self.wanted: dict[str, Break] = {}
         self.trials: list[Trial] = []
         self.tried_legs: set[str] = set()
+        self.later_fills: set[str] = set()  # the legs of fills from after the slice's positions
         self.tidied = False
         self._approved = approved
         self._made: set[Subject] = set()
@@ -344,6 +345,16 @@ class ReconciliationPass:
             self.defer(leg, settled_at)
             return False
         return True
+
+    def newer_legs(self) -> frozenset[str]:
+        """The legs with a fill that this slice's positions need not contain: by the broker's time it came after them,
+        or it was heard of after they were requested."""
+        since = self.slice.requested_at
+        newer = self.later_fills | {leg for leg, at in self._original.known_at.items() if at >= since}
+        for reported in self._original.reported.values():
+            if reported.fill.time > self.slice.as_of and self.settled_at(reported.at) is not None:
+                newer.update(leg for leg, _ in reported.fill.legs)
+        return frozenset(newer)
 
     @property
     def place(self) -> str:

@@ -176,7 +176,7 @@ class Desk:
         assert reconcile(self.book, slice_, self.policy, now).events == decision.events
         self.write(decision.events)
         again = reconcile(self.book, slice_, self.policy, now)
-        assert again.events == ()
+        assert again.events == (), again.events
         return decision
 
     def report(self, *reports: Report, at_s: float, conventions: Conventions = Conventions()) -> None:  # noqa: B008

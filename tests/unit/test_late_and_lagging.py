@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from actors.book.discrepancies import Cause
+from actors.book.policy import Policy
 from actors.events import EventType, Severity
 from actors.reconciliation.reconciliation_pass import Decision
-from brokers.model import Evidence, OrderStatus, Reason, Side
+from brokers.clocks import broker_time
+from brokers.model import Evidence, OrderAnswer, OrderQuery, OrderStatus, Reason, Side, Slice
 from tests.unit.builders import (
+    FAILED,
     INSTRUMENT,
     Desk,
     at,
@@ -211,3 +215,102 @@ def test_a_fill_that_our_side_reported_before_the_first_look_says_nothing_of_wha
     decision = desk.look(slice_at(20, [pos(70)], fills=[fill("f1", 50, at_s=0)]))
     assert severities(decision) == {Severity.INFO}
     assert desk.quantities() == {"net": dec(70)}
+
+
+# -- equal by chance: fills that the positions cannot contain ----------------------------------------------------------
+
+
+SHORT = order("b1", 7, 2, S.PARTIALLY_FILLED, side=Side.SELL)
+"""Working since before the first look, with 2 filled."""
+OTHER = order("b2", 7, 0, side=Side.SELL, client_id="c2")
+
+
+def short_since_before_the_first_look() -> Desk:
+    """A first look that adopted an order with 2 filled, without positions, and an order of ours beside it."""
+    desk = Desk()
+    desk.look(slice_at(0, FAILED, [SHORT]))
+    desk.report(order_report("c2", "b2", quantity=7, side=Side.SELL, submitted_at=at(0)), at_s=0)
+    assert (desk.quantities(), desk.book.baseline) == ({}, None)
+    return desk
+
+
+def after(slice_: Slice, seconds: float) -> Slice:
+    """The same answer, of that broker time, though it was requested later."""
+    return replace(slice_, as_of=broker_time(at(seconds)))
+
+
+SOLD_2 = fill("f2", 2, at_s=9, order_id="b1", side=Side.SELL)
+SOLD_2_LATER = fill("f3", 2, at_s=15, order_id="b2", side=Side.SELL)
+NOW_SHORT = order("b1", 7, 4, S.PARTIALLY_FILLED, side=Side.SELL)
+OTHER_FILLED = order("b2", 7, 2, S.PARTIALLY_FILLED, side=Side.SELL, client_id="c2")
+
+
+def by_the_section(desk: Desk) -> Decision:
+    """The later fill is in the fills of the look, whose positions are of before it."""
+    rows = [NOW_SHORT, OTHER_FILLED]
+    return desk.look(after(slice_at(16, [pos(-4)], rows, [SOLD_2, SOLD_2_LATER]), 10))
+
+
+def by_an_answer(desk: Desk) -> Decision:
+    """The later fill came with the answer to a look-up."""
+    slice_ = after(slice_at(16, [pos(-4)], [NOW_SHORT], [SOLD_2]), 10)
+    answer = OrderAnswer(OrderQuery(INSTRUMENT, "b2", "c2"), OTHER_FILLED, (SOLD_2_LATER,))
+    return desk.look(slice_, answers={"b2": answer})
+
+
+def by_a_report(desk: Desk) -> Decision:
+    """Our side reported the later fill while the look was under way."""
+    slice_ = slice_at(10, [pos(-4)], [NOW_SHORT, OTHER], [SOLD_2])
+    desk.report(fill_report("f3", 2, at_s=15, order_id="b2", side=Side.SELL), at_s=15)
+    return desk.look(slice_, at(16))
+
+
+@pytest.mark.parametrize("later", [by_the_section, by_an_answer, by_a_report])
+def test_a_new_book_that_equals_a_position_without_its_latest_fill_is_not_in_step(
+    later: Callable[[Desk], Decision],
+) -> None:
+    """-4 contains the fill of 2 that the first look adopted, and not the latest: -6 is held."""
+    desk = short_since_before_the_first_look()
+    decision = later(desk)
+    assert (decision.status, desk.quantities(), desk.book.reconciled_at) == ("PARTIAL", {"net": dec(-4)}, None)
+    assert decision.recheck_at is not None
+    last = desk.look(slice_at(30, [pos(-6)], [NOW_SHORT, OTHER_FILLED], [SOLD_2_LATER]))
+    assert (last.status, desk.quantities()) == ("SUCCESS", {"net": dec(-6)})
+    desk.restart()
+
+
+def test_a_new_book_that_is_flat_by_chance_is_not_in_step() -> None:
+    """2 were held before the first look and sold in it (nothing is shown), and 2 bought again since: the book counts
+    both fills."""
+    desk = short_since_before_the_first_look()
+    bought = fill("f3", 2, at_s=15, order_id="b2", side=Side.BUY)
+    filled = replace(OTHER_FILLED, side=Side.BUY)
+    decision = desk.look(after(slice_at(16, [], [NOW_SHORT, filled], [SOLD_2, bought]), 10))
+    assert (decision.status, desk.quantities(), desk.book.reconciled_at) == ("PARTIAL", {}, None)
+    last = desk.look(slice_at(30, [pos(2)], [NOW_SHORT, filled]))
+    assert (last.status, desk.quantities()) == ("SUCCESS", {"net": dec(2)})
+
+
+def test_a_difference_is_not_over_because_a_later_fill_equals_it() -> None:
+    """100 more are held than the book says, too many to take over alone. Then 100 are bought, while the positions are
+    still of before that: they equal the book, and the difference is what it was."""
+    desk = Desk(Policy(max_correction=dec(100)))
+    desk.look(slice_at(0, [pos(100)]))
+    desk.policy = Policy(max_correction=dec(50))
+    assert types(desk.look(slice_at(10, [pos(200)]))) == ["POSITION_MISMATCH!"]
+    bought = fill("f1", 100, at_s=25, order_id="b1")
+    row = order("b1", 100, 100, S.FILLED)
+    decision = desk.look(after(slice_at(26, [pos(200)], [row], [bought]), 20))
+    assert "POSITION_MISMATCH!" in types(decision)
+    assert desk.quantities() == {"net": dec(200)}
+    (found,) = [one.found for one in desk.look(slice_at(40, [pos(300)], [row])).discrepancies]
+    assert (found.broker_value, found.opened_at) == ("300", at(10))
+
+
+def test_a_book_that_was_in_step_takes_a_position_that_has_its_latest_fill() -> None:
+    """The time of a position is the earliest that it may be of, so most looks at a running order are such looks."""
+    desk = Desk()
+    desk.look(slice_at(0, [pos(100)]))
+    row = order("b1", 100, 100, S.FILLED)
+    decision = desk.look(after(slice_at(26, [pos(200)], [row], [fill("f1", 100, at_s=25, order_id="b1")]), 20))
+    assert (decision.status, decision.recheck_at) == ("SUCCESS", None)
