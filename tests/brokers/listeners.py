@@ -24,14 +24,6 @@ Listening = AbstractContextManager[int]
 
 
 @contextmanager
-def nothing() -> Iterator[int]:
-    """A port that stays free."""
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        yield reserved.getsockname()[1]
-
-
-@contextmanager
 def taking(take: Callable[[socket.socket], None], port: int = 0) -> Iterator[int]:
     """Takes connections, does this with each, and closes them at the end."""
     listening = socket.create_server(("127.0.0.1", port))

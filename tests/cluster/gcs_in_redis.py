@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.runtime.ray_environment import LOOPBACK, Address, prepare
-from tests.cluster.several_machines import HEAD, JOINS_WITHIN_S, PLAIN, add_machine, free_port, joined, machines, seen
+from tests.cluster.several_machines import HEAD, JOINS_WITHIN_S, PLAIN, add_machine, joined, machines, seen
+from tests.ports import own_port
 
 CONFIGURATION = """
 ray: {{address: "{address}", namespace: test}}
@@ -38,7 +39,7 @@ QUIET_S = 8.0
 @contextmanager
 def redis(directory: Path) -> Iterator[str]:
     """A Redis of our own on loopback, with a password; yields its address."""
-    port, program = free_port(), shutil.which("redis-server")
+    port, program = own_port(), shutil.which("redis-server")
     assert program is not None
     words = ["--bind", LOOPBACK, "--port", str(port), "--dir", str(directory), "--appendonly", "yes"]
     words += ["--requirepass", os.environ["REDIS_PASSWORD"]]

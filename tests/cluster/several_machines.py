@@ -13,7 +13,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from unittest.mock import patch
 
 from actors.runtime.nodes import OF_ONE_NODE
 from actors.runtime.ray_environment import LOOPBACK, Address, prepare
+from tests.ports import own_port
 
 CONFIGURATION = """
 ray: {{address: "{address}", namespace: test}}
@@ -35,13 +35,6 @@ accounts:
 """
 JOINS_WITHIN_S = 90.0
 HEAD, PLAIN, GATEWAY = {"disk": "journal"}, {"zone": "b"}, {"zone": "b", "gateway": "mt5"}
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody has just now."""
-    with socket.socket() as tried:
-        tried.bind((LOOPBACK, 0))
-        return int(tried.getsockname()[1])
 
 
 @contextmanager
@@ -84,7 +77,7 @@ def add_machine(cluster: Any, labels: Mapping[str, str], **further: object) -> A
         include_log_monitor=False,
         no_monitor=True,
         num_cpus=2,
-        **{port: free_port() for port in ports},
+        **{port: own_port() for port in ports},
         **further,
     )
 

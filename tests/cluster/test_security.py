@@ -39,6 +39,7 @@ from supervisor.console.users import Role, add
 from supervisor.errors import NotRunning
 from supervisor.supervision import specs
 from tests.cluster.conftest import PATIENCE_S, all_verified
+from tests.ports import own_port
 from tests.unit.receivers import WebReceiver, web_receiver
 
 TOKEN = "canary-token-8c1f0b7e"
@@ -99,16 +100,13 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     directory = tmp_path_factory.mktemp("house")
     simulator = OandaSimulator(ACCOUNT, TOKEN, instruments=["EUR_USD"])
     path = directory / "accounts.yaml"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        page = free.getsockname()[1]
     (directory / "kite").write_text(KITE_TOKEN)
     (directory / "kite").chmod(0o600)
     before = {name: os.environ.get(name) for name in ENVIRON}
     os.environ.update(ENVIRON)
     command = [sys.executable, "-m", "supervisor", "--verbose", "start", str(path)]
     with web_receiver() as receiver, open(directory / "said", "w") as said:
-        places = {"directory": directory, "page": page, "receiver": receiver.url}
+        places = {"directory": directory, "page": own_port(), "receiver": receiver.url}
         path.write_text(CONFIGURATION.format(**places, account=ACCOUNT, url=simulator.start()))
         configuration = load(path)
         configuration.state_dir.mkdir(mode=0o700)

@@ -15,8 +15,8 @@ import pytest
 
 from supervisor.cli.page_process import AGAIN_AFTER_S, PageProcess
 from supervisor.config.loader import load
-from supervisor.console.serve import listening
 from tests.console.test_serve import written
+from tests.ports import own_port
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -37,8 +37,7 @@ def serves(port: int) -> bool:
 
 @pytest.mark.skipif(not os.environ.get("RUN_SLOW"), reason="another interpreter's start: set RUN_SLOW to run it")
 def test_it_serves_until_it_is_stopped(tmp_path: Path) -> None:
-    with listening(load(written(tmp_path, "{}")), 0) as taken:
-        port = taken.getsockname()[1]
+    port = own_port()
     page = PageProcess(load(written(tmp_path, f"{{port: {port}}}")))
     try:
         page.keep(0.0)

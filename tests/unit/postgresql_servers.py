@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +16,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.ports import own_port
+
 _USER = "postgres"
-_CHANCE = random.SystemRandom()  # no two processes of the tests try the same ports
 _READ_AT = "SELECT pg_conf_load_time()"
 _SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -90,16 +89,6 @@ def _run(program: str, *arguments: object) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _free_port() -> int:
-    """One below those that the kernel chooses for whoever asks for none: a server that is down gets its own back."""
-    chosen_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = _CHANCE.randrange(min(20_000, chosen_from - 1_000), chosen_from)
-        with socket.socket() as listening, contextlib.suppress(OSError):
-            listening.bind(("127.0.0.1", port))
-            return port
-
-
 def until(what: str, holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
     """Wait for something that the server does in its own time."""
     deadline = time.monotonic() + timeout_s
@@ -113,7 +102,7 @@ class Server:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self.port = _free_port()
+        self.port = own_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

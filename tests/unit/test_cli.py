@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from brokers.registry import KINDS
 from brokers.simulators.base import Fault
 from brokers.simulators.mt5 import Mt5Simulator
 from supervisor.config.loader import load
+from tests.ports import nobody_at
 from tests.unit import cli_cases
 from tests.unit.cli_cases import SETTINGS, House, instruments, reconciled, records, run
 
@@ -325,9 +325,8 @@ def test_commands_to_a_supervisor_that_does_not_run_say_where_it_was_looked_for(
 
 @pytest.mark.parametrize("more", [(), ("--detach",)], ids=["attached", "detached"])
 def test_a_cluster_that_does_not_answer_is_reported_at_once(house: House, more: tuple[str, ...]) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+    with nobody_at() as port:
+        address = f"127.0.0.1:{port}"
         house.path.write_text(f"ray: {{address: '{address}'}}\n{house.path.read_text()}")
 
         result = run("start", house.path, *more)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -29,6 +28,7 @@ from actors.delta.sink import position_table, rows_to_arrow
 from actors.reconciliation.reconciliation_pass import ClaimCorrection
 from brokers.errors import Malformed, Unreachable
 from brokers.spec import SecretRef, SecretSource
+from tests.ports import nobody_at, own_port
 
 SERVER = os.environ.get("MOTO_SERVER") or shutil.which("moto_server")
 URI = "s3://bucket/positions"
@@ -38,18 +38,11 @@ UP_WITHIN_S = 30.0
 pytestmark = pytest.mark.skipif(SERVER is None, reason="no moto_server: install moto[server] in a place of its own")
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 @pytest.fixture(name="options")
 def _options() -> Iterator[dict[str, str]]:
     """Storage options of a store with an empty bucket."""
     assert SERVER is not None
-    port = free_port()
+    port = own_port()
     endpoint = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [SERVER, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -103,9 +96,16 @@ def test_rows_in_a_store_are_written_once_by_two_writers(options: dict[str, str]
     ]
 
 
-def test_a_store_that_does_not_answer_is_unreachable_and_no_credential_is_shown() -> None:
-    nobody = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """The address of a store that does not answer."""
+    with nobody_at() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_a_store_that_does_not_answer_is_unreachable_and_no_credential_is_shown(nobody: str) -> None:
+    options = {
+        "AWS_ENDPOINT_URL": nobody,
         "AWS_ALLOW_HTTP": "true",
         "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "k",
@@ -114,7 +114,7 @@ def test_a_store_that_does_not_answer_is_unreachable_and_no_credential_is_shown(
         "retry_timeout": "1s",
     }
     with pytest.raises(Unreachable, match="tried again") as refused:
-        position_table(URI, nobody).reached()
+        position_table(URI, options).reached()
     assert SECRET not in str(refused.value)
     assert "positions" in str(refused.value)
 
@@ -153,12 +153,12 @@ def test_a_book_in_a_store_is_read_corrected_once_and_its_lost_files_are_named(
 
 
 def test_a_book_in_a_store_that_does_not_answer_is_unreachable_and_no_credential_is_shown(
-    monkeypatch: pytest.MonkeyPatch,
+    nobody: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORE_KEY", SECRET)
     secret = SecretRef(SecretSource.ENVIRONMENT, "ib", "AWS_SECRET_ACCESS_KEY", "STORE_KEY")
-    nobody: dict[str, str | SecretRef] = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+    options: dict[str, str | SecretRef] = {
+        "AWS_ENDPOINT_URL": nobody,
         "AWS_ALLOW_HTTP": "true",
         "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "k",
@@ -166,7 +166,7 @@ def test_a_book_in_a_store_that_does_not_answer_is_unreachable_and_no_credential
         "max_retries": "0",
         "retry_timeout": "1s",
     }
-    spec = BookTableSpec("ib", "s3://bucket/book", key="contract", quantity="qty", time="at", options=nobody)
+    spec = BookTableSpec("ib", "s3://bucket/book", key="contract", quantity="qty", time="at", options=options)
     with pytest.raises(Unreachable) as caught:
         open_book_table(spec).read(_now())
     assert SECRET not in str(caught.value) + repr(spec)

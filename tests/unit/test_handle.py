@@ -42,6 +42,7 @@ from supervisor.errors import (
     NotRunning,
     UnknownName,
 )
+from tests.ports import LOOPBACK, nobody_at, own_port
 from tests.unit.hall import a_hall, states
 from tests.unit.handle_cases import ALL, FILL, LINK, Unwatched, a_handle, handle_of
 from tests.unit.virtual_time import virtual_time
@@ -244,14 +245,13 @@ def test_a_run_file_of_a_process_that_ended_is_reported_at_once(configuration: P
 
 
 def test_a_cluster_that_does_not_answer_is_reported_at_once(configuration: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    leave_run_file(configuration, address, os.getpid())
-    with pytest.raises(NotRunning, match=r"which does not answer\. If it was killed, start it again"):
-        supervisor.connect(configuration)
-    with pytest.raises(NotRunning, match=f"the Ray cluster at {address}"):
-        supervisor.connect(None, address=address)
+    with nobody_at() as port:
+        address = f"127.0.0.1:{port}"
+        leave_run_file(configuration, address, os.getpid())
+        with pytest.raises(NotRunning, match=r"which does not answer\. If it was killed, start it again"):
+            supervisor.connect(configuration)
+        with pytest.raises(NotRunning, match=f"the Ray cluster at {address}"):
+            supervisor.connect(None, address=address)
     for nowhere in ("somewhere", "127.0.0.1:99999", "127.0.0.1:0"):
         with pytest.raises(NotRunning, match=r"is not the host:port.*or leave address out"):
             supervisor.connect(None, address=nowhere)
@@ -310,8 +310,9 @@ def test_a_closed_handle_says_so() -> None:
 
 def test_a_cluster_that_goes_is_noticed_and_every_call_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("supervisor.client.link._LOOK_EVERY_S", 0.01)
-    with socket.create_server(("127.0.0.1", 0)) as there:
-        address = f"127.0.0.1:{there.getsockname()[1]}"
+    place = LOOPBACK, own_port()  # nobody else gets it once the server is gone
+    address = "{}:{}".format(*place)
+    with socket.create_server(place):
         link = Link(address, ours=False)
         link.join()
         port = BlockingPort(Scripted(0), link)  # type: ignore[arg-type] # stands in for the client

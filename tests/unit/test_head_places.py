@@ -27,6 +27,7 @@ from supervisor.config.loader import load, load_place
 from supervisor.config.models import Configuration, ConfigurationError
 from supervisor.supervision.specs import audit_actor
 from tests.brokers.listeners import self_signed, taking
+from tests.ports import own_port
 from tests.unit.journal_cases import change, events
 from tests.unit.test_journal_evidence import run_audit
 
@@ -146,9 +147,7 @@ class Mailbox:
 @pytest.fixture
 def mailbox() -> Iterator[tuple[int, Mailbox]]:
     box = Mailbox()
-    with socket.socket() as free:  # its controller cannot be asked to take any
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = own_port()  # its controller cannot be asked to take any
     controller = Controller(box, hostname="127.0.0.1", port=port)
     controller.start()
     yield port, box

@@ -21,6 +21,7 @@ from supervisor.client.nobody import nobody
 from supervisor.client.run_file import RunFile, path_of, write
 from supervisor.config.loader import load_place
 from supervisor.errors import NotRunning
+from tests.ports import nobody_at
 
 ROOT = Path(__file__).parents[2]
 ACCOUNTS = "accounts: [{name: fx, broker: paper, instruments: [EURUSD]}]\n"
@@ -28,8 +29,8 @@ ENDED = 2**22 - 1
 
 
 @contextmanager
-def a_port(serve: Callable[[socket.socket], None] | None) -> Iterator[str]:
-    """host:port of one that accepts connections, and does that with each; ``None``: nobody listens."""
+def a_port(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """host:port of one that accepts connections, and does that with each."""
     listener = socket.create_server(("127.0.0.1", 0))
     kept: list[socket.socket] = []
 
@@ -39,20 +40,14 @@ def a_port(serve: Callable[[socket.socket], None] | None) -> Iterator[str]:
                 kept.append(listener.accept()[0])
             except OSError:
                 return
-            assert serve is not None
             serve(kept[-1])
 
-    address = f"127.0.0.1:{listener.getsockname()[1]}"
-    if serve is None:
-        listener.close()
-    else:
-        threading.Thread(target=accept, daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
     try:
-        yield address
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        if serve is not None:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
         for one in kept:
             one.close()
 
@@ -130,7 +125,8 @@ def test_what_is_said_from_cheap_facts_is_what_is_said_otherwise(
 ) -> None:
     path = tmp_path / "accounts.yaml"
     path.write_text(CONFIGURATIONS[name] + ("" if name in {"a list", "no YAML"} else ACCOUNTS))
-    with a_port(None) as nowhere:
+    with nobody_at() as port:
+        nowhere = f"127.0.0.1:{port}"
         if of_a_process is not None and name in IS_SAID_CHEAPLY - {"of home", "an absolute path"}:
             left(path, nowhere, of_a_process)
         cheap = nobody(path, None, 1.0)

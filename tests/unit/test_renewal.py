@@ -18,6 +18,7 @@ from supervisor.client.link import ClusterGone, Link
 from supervisor.client.run_file import RunFile
 from supervisor.config.loader import load_place
 from supervisor.errors import NotConnected, NotRunning
+from tests.ports import LOOPBACK, own_port
 from tests.unit.handle_cases import Unwatched
 
 NOW = RunFile("127.0.0.1:2", "token", "test", os.getpid(), detached=False)
@@ -50,8 +51,9 @@ def test_a_link_notifies_whoever_joined_that_its_cluster_has_gone_and_those_that
 ) -> None:
     monkeypatch.setattr("supervisor.client.link._LOOK_EVERY_S", 0.01)
     notified: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as there:
-        address = f"127.0.0.1:{there.getsockname()[1]}"
+    place = LOOPBACK, own_port()  # nobody else gets it once the server is gone
+    address = "{}:{}".format(*place)
+    with socket.create_server(place):
         link, others = Left(address, ours=True), Left(address, ours=False)
         stays, leaves = (lambda: notified.append("stays")), (lambda: notified.append("leaves"))
         link.when_gone(stays)

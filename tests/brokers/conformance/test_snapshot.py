@@ -8,8 +8,8 @@ from brokers.errors import Refused, Unreachable
 from brokers.model import Complete, OrderStatus, rows_of
 from brokers.simulators.base import Fault
 from tests.brokers.conformance.adapters import BUY, SELL, Adapter, D, every_adapter, one_of_each_kind
-from tests.brokers.listeners import nothing
 from tests.brokers.reading import a_failure, fill_ids, fills, legs, orders
+from tests.ports import nobody_at
 
 
 @one_of_each_kind()
@@ -183,7 +183,7 @@ async def test_a_broker_that_is_off_is_unreachable_and_found_again_when_it_is_ba
 
 @one_of_each_kind()
 async def test_where_nobody_listens_it_is_unreachable(adapter: Adapter) -> None:
-    with nothing() as port:
+    with nobody_at() as port:
         address = {"oanda": "http://", "kite": "http://", "mt5": "tcp://", "ib": ""}[adapter.id.split()[0]]
         within_s = adapter.timeout_s(Fault.RESET)
         async with adapter.opened(f"{address}127.0.0.1:{port}", timeout_s=within_s) as broker:

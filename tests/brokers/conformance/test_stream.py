@@ -32,8 +32,8 @@ from tests.brokers.conformance.adapters import (
     Adapter,
 )
 from tests.brokers.following import eventually
-from tests.brokers.listeners import nothing
 from tests.brokers.reading import now
+from tests.ports import nobody_at
 
 D = Decimal
 PATIENT_S = 60.0
@@ -212,7 +212,7 @@ def woken_after_its_fill(heard: list[str | StreamedFill | None], symbol: str) ->
 
 @every_stream
 async def test_it_is_closed_until_it_is_started(kind: Kind) -> None:
-    with nothing() as port:
+    with nobody_at() as port:
         scheme = {"oanda": "http://", "kite": "ws://", "mt5": "tcp://", "ib": ""}[kind.id]
         async with kind.opened(f"{scheme}127.0.0.1:{port}") as stream:
             assert (stream.state, stream.error, stream.last_heard_at) == (CLOSED, None, None)
