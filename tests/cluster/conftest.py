@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,9 +47,18 @@ def supervisor(configuration: Configuration) -> Iterator[Running]:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     with processes.started(configuration, detach=False, on_step=lambda _: None, dashboard=False) as started:
         yield started
-    left = [c for c in psutil.Process().children(recursive=True) if c.pid not in before]
-    _, alive = psutil.wait_procs(left, timeout=10)
-    assert [child.name() for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+    assert living([c for c in psutil.Process().children(recursive=True) if c.pid not in before]) == []
+
+
+def living(processes_: list[psutil.Process], within_s: float = PATIENCE_S) -> list[str]:
+    """Those of some processes that have not ended in time, by their names."""
+    _, alive = psutil.wait_procs(processes_, timeout=within_s)
+    found = []
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.name())
+    return found
 
 
 def until(supervisor: Running, holds: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:

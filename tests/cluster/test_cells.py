@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import ray
 
+from actors.events import EventType
+from actors.journal.store import Journal
 from actors.names import cell_account
 from actors.runtime import ray_backend
 from supervisor.client import processes
@@ -36,6 +38,16 @@ def _cells() -> set[str]:
     return {name for name in named if cell_account(name)}
 
 
+def _starts(name: str, directory: Path) -> int:
+    """How often an actor was started, by the journal."""
+    journal = Journal.open(f"sqlite:///{directory}/journal.db", read_only=True)
+    try:
+        records = journal.records(stream="supervisor", types=[EventType.ACTOR_STARTED])
+        return sum(record.event.payload["actor"] == name for record in records)
+    finally:
+        journal.close()
+
+
 async def _reaches_whoever_has_taken_the_place(shared: Running, account: str) -> None:
     """What a cell does for those it carries: calls that travel together are sent again to a new incarnation."""
     cell = ray_backend.RayRuntime(NAMESPACE)
@@ -46,7 +58,9 @@ async def _reaches_whoever_has_taken_the_place(shared: Running, account: str) ->
     assert [well for well, _ in await cell.call_many(account, "health", [(), ()], 10)] == [True, True]
 
 
-def test_those_of_one_account_share_a_process_and_each_is_found_restarted_and_brought_back(shared: Running) -> None:
+def test_those_of_one_account_share_a_process_and_each_is_found_restarted_and_brought_back(
+    shared: Running, tmp_path: Path
+) -> None:
     status = until(shared, all_verified, "everything comes up")
     rows = instruments(status)
     assert set(rows) == {"fx/GBP_JPY", "fx/EUR_USD", "cfd/EURUSD"}
@@ -60,12 +74,14 @@ def test_those_of_one_account_share_a_process_and_each_is_found_restarted_and_br
     strategy = ray_backend.Client(NAMESPACE)
     assert strategy.call("fx/EUR_USD", "trading_allowed", timeout_s=10).account == "fx"
 
-    assert shared.restart("fx/EUR_USD")
     cycles = rows["fx/GBP_JPY"]["health"]["cycles"]
+    before = _starts("fx/EUR_USD", tmp_path)
+    assert shared.restart("fx/EUR_USD")
+    until(shared, lambda _: _starts("fx/EUR_USD", tmp_path) > before, "the one restarts")
     status = until(
         shared,
         lambda s: all_verified(s) and instruments(s)["fx/EUR_USD"]["health"]["cycles"] > 0,
-        "the one restarts",
+        "the one is in step again",
     )
     assert instruments(status)["fx/GBP_JPY"]["health"]["cycles"] >= cycles, "and its neighbour goes on"
     assert instruments(status)["fx/EUR_USD"]["health"]["pid"] == pid

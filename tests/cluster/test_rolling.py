@@ -27,7 +27,7 @@ from supervisor.client.processes import Running, find
 from supervisor.config.loader import load
 from supervisor.config.models import Configuration
 from supervisor.errors import NotRunning
-from tests.cluster.conftest import CONFIGURATION, actors, all_verified, instruments, until
+from tests.cluster.conftest import CONFIGURATION, actors, all_verified, instruments, living, until
 from tests.cluster.next_version import NEXT, command, install_the_next, installed
 
 CELLS = "  - {name: many, broker: oanda, simulator: true, instruments_per_actor: 5, instruments: [USD_JPY, USD_CHF]}\n"
@@ -49,8 +49,7 @@ def house(code: Path, path: Path) -> Iterator[tuple[Running, subprocess.Popen[st
         children = psutil.Process(started.pid).children(recursive=True) if started.poll() is None else []
         started.send_signal(signal.SIGTERM)
         print(started.communicate(timeout=120)[0])
-        _, alive = psutil.wait_procs(children, timeout=10)
-        assert [child.name() for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+        assert living(children) == []
 
 
 def found(configuration: Configuration, started: subprocess.Popen[str]) -> Running:

@@ -70,8 +70,8 @@ def test_what_is_left_at_the_end_fails_the_campaign() -> None:
     """Descriptors, threads and processes, each by its name."""
     before, ended = left_over(), threading.Event()
     sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
-    threads = [threading.Thread(target=ended.wait) for _ in range(20)]
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(60)]
+    threads = [threading.Thread(target=ended.wait) for _ in range(60)]  # many more than others may end meanwhile
     for thread in threads:
         thread.start()
     try:
