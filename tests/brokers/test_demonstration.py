@@ -18,6 +18,7 @@ from brokers.mt5 import Mt5Broker
 from brokers.simulators.demonstration import KINDS, Demonstration
 from brokers.simulators.mt5 import Mt5Simulator
 from brokers.simulators.oanda import OandaSimulator
+from tests.brokers.following import until
 
 INSTRUMENTS = ("EURUSD", "GBPUSD", "USDJPY")
 LOT = Decimal("0.01")
@@ -183,13 +184,7 @@ def test_a_step_that_fails_is_logged_and_the_next_goes_on(warnings: list[str]) -
     thread = threading.Thread(target=script.run, args=(stop,))
     thread.start()
     try:
-        assert warned(warnings)
+        until(lambda: bool(warnings))
     finally:
         stop.set()
         thread.join()
-
-
-def warned(warnings: list[str]) -> bool:
-    """Wait, within bounds, until something was said."""
-    waiting = threading.Event()
-    return any(warnings or waiting.wait(0.01) for _ in range(500))

@@ -20,7 +20,7 @@ from brokers.simulators.base import Fault, Simulator
 from brokers.simulators.ib import IbSimulator
 from brokers.simulators.ib_books import IbBooks
 from brokers.simulators.ib_wire import OrderRow, contract_named
-from tests.brokers.following import PATIENCE_S
+from tests.brokers.following import PATIENCE_S, eventually
 
 D = Decimal
 
@@ -235,6 +235,7 @@ async def test_every_fault_is_played_once(simulator: IbSimulator, fault: Fault) 
         with suppress(TimeoutError, OSError):
             rows = await asyncio.wait_for(ib.reqPositionsAsync(), 0.2)
         assert len(rows or []) == 0
+        await eventually(lambda: "reqPositions" in simulator.requests)  # and with it the fault
     finally:
         ib.disconnect()
         await asyncio.sleep(0.01)

@@ -15,7 +15,7 @@ from actors.journal.store import Journal
 from actors.reconciliation.own_reports import PositionReport
 from supervisor.config.loader import load
 from supervisor.console.desk import Away, RunningDesk, who
-from tests.console.living import LivingHouse
+from tests.console.living import PATIENCE_S, LivingHouse
 from tests.console.test_serve import written
 from tests.unit.builders import dec
 
@@ -44,11 +44,12 @@ def test_four_eyes_are_two_people_of_the_page_and_the_journal_says_who_and_how(h
 
 
 async def _worked_on(desk: RunningDesk) -> None:
-    for _ in range(2_000):
-        _, breaks = await desk.look()
-        if breaks and breaks[0]["correction"]:
-            break
-        await asyncio.sleep(0.01)  # real actors look once a second
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            _, breaks = await desk.look()
+            if breaks and breaks[0]["correction"]:
+                break
+            await asyncio.sleep(0.01)  # real actors look once a second
     (found,) = breaks
     halted = await desk.halt(who("ann"), "fx", "EUR_USD", "naked")
     assert halted.failure is None

@@ -15,16 +15,16 @@ import pytest
 
 from supervisor.cli.page_process import AGAIN_AFTER_S, PageProcess
 from supervisor.config.loader import load
+from tests.console.living import PATIENCE_S
 from tests.console.test_serve import written
 from tests.ports import own_port
 
 
 def until(holds: Callable[[], bool]) -> None:
-    for _ in range(1_500):
-        if holds():
-            return
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline_s, "it did not come to that"
         time.sleep(0.01)  # another process comes and goes
-    raise AssertionError("it did not come to that")
 
 
 def serves(port: int) -> bool:

@@ -102,9 +102,10 @@ def test_a_supervisor_that_was_never_heard_shows_no_fleet_and_no_calm(house: Hou
 
 
 def test_a_supervisor_that_is_slow_is_not_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supervisor.console.feed.PATIENCE_S", 0.01)
+    monkeypatch.setattr("supervisor.console.feed.PATIENCE_S", 60.0)
     with house.browser("vic") as browser:
         assert rows(browser.text("/")) == ["fx/EUR_USD", "fx/GBP_JPY"]
+        monkeypatch.setattr("supervisor.console.feed.PATIENCE_S", 0.01)
         house.desk.hangs = True
         before = house.desk.looks
         house.later(30)

@@ -10,6 +10,7 @@ from typing import Any
 from actors.book.policy import Correct, Policy
 from actors.events import EventType
 from tests.console.house import House, document, instrument
+from tests.console.living import PATIENCE_S
 from tests.unit.builders import Desk, at, order_report, pos, position_report, slice_at
 
 ALERT = Policy(correct=Correct.ALERT)
@@ -123,12 +124,11 @@ def test_an_order_and_a_fill_are_found_by_their_ids(house: House) -> None:
 
 
 def progress(browser: Any) -> str:
-    for _ in range(500):
-        text: str = browser.text("/verify?part=1")
-        if "hx-get" not in text:
-            return text
+    deadline_s = time.monotonic() + PATIENCE_S
+    while "hx-get" in (text := str(browser.text("/verify?part=1"))):
+        assert time.monotonic() < deadline_s, "it did not end"
         time.sleep(0.01)  # it runs in a thread of its own, and is asked about as a browser does
-    raise AssertionError("it did not end")
+    return text
 
 
 def test_the_chain_is_verified_and_a_change_is_found(house: House) -> None:

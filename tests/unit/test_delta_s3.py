@@ -53,7 +53,7 @@ def _options() -> Iterator[dict[str, str]]:
         until = time.monotonic() + UP_WITHIN_S
         while True:
             try:
-                urllib.request.urlopen(made, timeout=5).close()  # noqa: S310 - our own server on loopback
+                urllib.request.urlopen(made, timeout=UP_WITHIN_S).close()  # noqa: S310 - our own server on loopback
                 break
             except urllib.error.URLError:
                 assert process.poll() is None
@@ -146,7 +146,7 @@ def test_a_book_in_a_store_is_read_corrected_once_and_its_lost_files_are_named(
         credential = "AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/s3/aws4_request"
         address = f"{options['AWS_ENDPOINT_URL']}/bucket/{path}"
         gone = urllib.request.Request(address, method="DELETE", headers={"Authorization": credential})  # noqa: S310
-        urllib.request.urlopen(gone, timeout=5).close()  # noqa: S310 - our own server on loopback
+        urllib.request.urlopen(gone, timeout=UP_WITHIN_S).close()  # noqa: S310 - our own server on loopback
     with pytest.raises(Malformed, match="gone") as caught:
         open_book_table(spec).read(_now())
     assert SECRET not in str(caught.value)

@@ -35,6 +35,7 @@ def port() -> Iterator[int]:
     thread.join()
 
 
+PATIENCE_S = 60.0
 ASKED = [
     b"\x00\x01\x02",
     b"GET\r\n\r\n",
@@ -50,10 +51,10 @@ ASKED = [
 
 @pytest.mark.parametrize("asked", ASKED, ids=range(len(ASKED)))
 def test_whoever_asks_oddly_gets_no_more_than_an_answer_and_a_scrape_goes_on(port: int, asked: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as talk, contextlib.suppress(OSError):
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as talk, contextlib.suppress(OSError):
         talk.sendall(asked)
         talk.shutdown(socket.SHUT_WR)
         while talk.recv(65_536):
             pass
-    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S).read().decode()
     assert 'reconciliation_in_step{account="fx",instrument="GBP_JPY"} 1.0' in text

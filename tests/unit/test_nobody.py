@@ -164,26 +164,26 @@ def test_one_whose_run_file_cannot_be_read_or_whose_process_may_be_there_is_left
 
 
 @pytest.mark.parametrize(
-    ("serve", "words"),
+    ("serve", "within_s", "words"),
     [
-        (silent, "it accepts connections and answers nothing within 0.2 s"),
-        (greets, "it accepts connections and answers nothing within 0.2 s"),
-        (speaks_something_else, "what listens there is no Ray cluster, or has just ended"),
+        (silent, 0.2, "it accepts connections and answers nothing within 0.2 s"),
+        (greets, 0.2, "it accepts connections and answers nothing within 0.2 s"),
+        (speaks_something_else, 30.0, "what listens there is no Ray cluster, or has just ended"),
     ],
 )
 def test_one_that_accepts_connections_and_answers_no_call_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[socket.socket], None], words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[socket.socket], None], within_s: float, words: str
 ) -> None:
     """Ray itself waits for it for minutes."""
-    monkeypatch.setattr("supervisor.client.processes.ANSWERS_WITHIN_S", 0.2)
+    monkeypatch.setattr("supervisor.client.processes.ANSWERS_WITHIN_S", within_s)
     path = tmp_path / "accounts.yaml"
     path.write_text(ACCOUNTS)
     with a_port(serve) as address:
         left(path, address, os.getpid())
         for config, given in ((None, address), (path, None)):
             with pytest.raises(NotRunning, match=words):
-                open_connection(config, given, None, 0.2)
-            assert words in str(nobody(config, given, 0.2))
+                open_connection(config, given, None, within_s)
+            assert words in str(nobody(config, given, within_s))
         with pytest.raises(NotRunning, match="names process"):
             processes.find(load_place(path))
         assert "ray" not in sys.modules
