@@ -23,7 +23,7 @@ from actors.names import SUPERVISOR, split_name
 from brokers.model import scoped_id
 from tests.simulation.clocks import time_s
 from tests.simulation.house import CYCLE_TIMEOUT_S, House
-from tests.simulation.market import Market
+from tests.simulation.market import Legs, Market
 from tests.simulation.strategy import Acknowledged
 
 FILLS = (EventType.FILL_RECORDED, EventType.ORDER_FILLED)
@@ -69,11 +69,15 @@ class Watch:
             book = None
         if book is not None:
             self.allowed += bool(permission)
-            self._look(stream, book, allowed=bool(permission))
+            held = {leg.leg: leg.quantity for leg in book.legs}
+            self._look(stream, held, allowed=bool(permission))
+        elif (loaded := actor.keeper.book) is not None:
+            # One that was loaded again is not verified yet, and may be right all the same. To ask for it would load it.
+            self._look(stream, {leg.name: leg.quantity for leg in loaded.legs.values()}, allowed=False)
 
-    def _look(self, stream: str, book: BookState, *, allowed: bool) -> None:
-        market, symbol, now_s = self._house.market_of(stream), book.instrument, time_s()
-        held = {leg.leg: leg.quantity for leg in book.legs}
+    def _look(self, stream: str, held: Legs, *, allowed: bool) -> None:
+        _, symbol = split_name(stream)
+        market, now_s = self._house.market_of(stream), time_s()
         true_s = market.last_true_s(symbol, held)
         # A book that is seen for the first time has not been seen wrong before.
         right_s = max(self._right_s.get(stream, now_s), market.lied_s, true_s if true_s is not None else 0.0)
