@@ -8,6 +8,8 @@ The laws of this module:
   the supervisor alone restarts them. The supervisor is restarted by Ray, always.
 * A handle is never kept over a death: it is resolved again by name.
 * An actor without a process of its own is found in a cell of its account (:mod:`actors.runtime.cell`), by every caller.
+* A call between actors of one node goes over the socket of the called one (:mod:`actors.runtime.local_calls`); where
+  there is none, and for all that creates, finds and ends actors, Ray is the way.
 * Ray's processes listen on this machine's loopback unless the configuration names another cluster.
 """
 
@@ -49,6 +51,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.names import account_of, cell_account
+from actors.runtime.local_calls import Connection, NotReached, connect, serve, socket_path
 from actors.runtime.ports import (
     EVICTED_WITHIN_S,
     ActorUnavailable,
@@ -64,6 +67,8 @@ from brokers.versions import program_version
 
 if TYPE_CHECKING:
     # Whoever uses these imports them: the supervisor and the command line. Each actor imports this module.
+    import psutil
+
     from actors.runtime.deployment import Carried, Deployment
     from actors.runtime.nodes import Node, Nodes, Place
     from actors.runtime.ray_environment import Address
@@ -73,9 +78,17 @@ NODES_WITHIN_S = 5.0
 NEAR_WITHIN_S = 20.0
 """How long the start of an actor that should run beside another waits for the node of that one; then any node of its
 place will do."""
+ENDS_WITHIN_S = 2.0
+PROBES = frozenset({"health"})
+"""The methods by which the supervisor finds out that an actor is well, always through Ray: one that Ray is about to end
+(``exit_actor``) answers no more calls of Ray, and still those at its socket, for as long as it works on a call."""
+SOCKET_AGAIN_S = 2.0
+"""An actor without a socket may be about to open it: it does so when it is first called."""
 NEVER_REPEATED = frozenset({"cancel_order", "change"})
 """All other calls between actors may be carried out twice: appends name their version, the rest only reads."""
 
+_FORM_OF_CALLS = "1"
+"""Of the messages on the sockets: a later version with another form has other sockets, and does not meet this one."""
 _HEAD = "node:__internal_head__"
 """A resource that Ray gives the head of a cluster alone."""
 _MANY = 1_000
@@ -84,16 +97,16 @@ _LEAST_AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an actor is reached: by its own handle, or by that of the cell which carries it."""
+    """Where an actor is reached through the cluster: by its own handle, or by that of the ``cell`` which carries it."""
 
     handle: Any
-    in_cell: bool = False
+    cell: str | None = None
 
     def send(self, actor: str, method: str, args: tuple[object, ...]) -> Any:
         """The reference of the answer: in a cell, that of a list with one :data:`~actors.runtime.ports.Answer`."""
+        if self.cell is not None:
+            return self.deliver([(actor, method, args)])
         _check_connected()
-        if self.in_cell:
-            return self.handle.deliver.remote([(actor, method, args)])
         if self._is_by_many(method):
             return self.handle.many.remote(method, [args])
         return getattr(self.handle, method).remote(*args)
@@ -105,14 +118,48 @@ class _Place:
 
     def send_many(self, actor: str, method: str, calls: Sequence[tuple[object, ...]]) -> Any:
         """The reference of a list with the answer of each."""
+        if self.cell is not None:
+            return self.deliver([(actor, method, args) for args in calls])
         _check_connected()
-        if self.in_cell:
-            return self.handle.deliver.remote([(actor, method, args) for args in calls])
         return self.handle.many.remote(method, calls)
+
+    def deliver(self, calls: Sequence[tuple[str, str, tuple[object, ...]]]) -> Any:
+        """The reference of a list with the answer of each of these calls of actors in the cell."""
+        _check_connected()
+        return self.handle.deliver.remote(calls)
 
     def read(self, method: str, answer: Any) -> Any:
         """What the call gave. Raises what the method raised."""
-        return outcome(answer[0]) if self.in_cell or self._is_by_many(method) else answer
+        return outcome(answer[0]) if self.cell is not None or self._is_by_many(method) else answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Socket:
+    """Where an actor of this node is reached: over its own socket, or over that of the ``cell`` which carries it. As
+    :class:`_Place`, with an answer to be awaited for each reference."""
+
+    connection: Connection
+    cell: str | None = None
+
+    def send(self, actor: str, method: str, args: tuple[object, ...]) -> Any:
+        if self.cell is not None:
+            return self.deliver([(actor, method, args)])
+        return self.connection.call(method, args)
+
+    def send_many(self, actor: str, method: str, calls: Sequence[tuple[object, ...]]) -> Any:
+        if self.cell is not None:
+            return self.deliver([(actor, method, args) for args in calls])
+        return self.connection.call("many", (method, calls))
+
+    def deliver(self, calls: Sequence[tuple[str, str, tuple[object, ...]]]) -> Any:
+        return self.connection.call("deliver", (calls,))
+
+    def read(self, method: str, answer: Any) -> Any:
+        del method
+        return answer if self.cell is None else outcome(answer[0])
+
+
+_Send = Callable[["_Place | _Socket"], Awaitable[Any]]
 
 
 def _check_connected() -> None:
@@ -132,6 +179,8 @@ class RayRuntime:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._places: dict[str, _Place] = {}
+        self._connections: dict[str, Connection] = {}
+        self._socket_again_s: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._together = Together(self._deliver)
 
@@ -179,7 +228,7 @@ class RayRuntime:
         """Several calls of one method of an actor, as one message. As :meth:`call`, but what a method raised is in its
         answer."""
 
-        async def send(place: _Place) -> list[Answer]:
+        async def send(place: _Place | _Socket) -> list[Answer]:
             answers: list[Answer] = list(await place.send_many(actor, method, calls))
             for well, value in answers:
                 if not well and isinstance(value, ActorUnavailable) and value.actor == actor:
@@ -188,10 +237,10 @@ class RayRuntime:
 
         return cast("list[Answer]", await self._reach(actor, method, timeout_s, send))
 
-    async def _reach(self, actor: str, method: str, timeout_s: float, send: Callable[[_Place], Awaitable[Any]]) -> Any:
+    async def _reach(self, actor: str, method: str, timeout_s: float, send: _Send) -> Any:
         """Send something to where the actor is. Where a known place no longer answers, the actor is searched again,
         once."""
-        known = actor in self._places
+        known = actor in self._places or actor in self._connections
         try:
             return await self._once(actor, method, timeout_s, send)
         except ActorUnavailable:
@@ -199,30 +248,51 @@ class RayRuntime:
                 raise
             return await self._once(actor, method, timeout_s, send)
 
-    async def _once(self, actor: str, method: str, timeout_s: float, send: Callable[[_Place], Awaitable[Any]]) -> Any:
+    async def _once(self, actor: str, method: str, timeout_s: float, send: _Send) -> Any:
         with _translated(actor, method, f"no answer within {timeout_s:.3g} s", self._places):
-            place = await self._place(actor, timeout_s)
+            place = await self._place(actor, method, timeout_s)
             async with _within(timeout_s):
                 return await send(place)
 
-    async def _send(self, place: _Place, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
-        if place.in_cell and method in TOGETHER:
-            return await self._together.call((place.handle, method), (actor, *args), timeout_s)
+    async def _send(
+        self, place: _Place | _Socket, actor: str, method: str, args: tuple[object, ...], timeout_s: float
+    ) -> Any:
+        if place.cell is not None and method in TOGETHER:
+            return await self._together.call((place, method), (actor, *args), timeout_s)
         return place.read(method, await place.send(actor, method, args))
 
     async def _deliver(
         self, key: tuple[Any, str], calls: Sequence[tuple[object, ...]], timeout_s: float
     ) -> list[Answer]:
-        cell, method = key
+        place, method = key
         async with _within(timeout_s):
-            return list(await cell.deliver.remote([(name, method, tuple(args)) for name, *args in calls]))
+            return list(await place.deliver([(name, method, tuple(args)) for name, *args in calls]))
 
-    async def _place(self, actor: str, timeout_s: float) -> _Place:
-        """The place of the actor. Raises :class:`_NoSuchActor`."""
+    async def _place(self, actor: str, method: str, timeout_s: float) -> _Place | _Socket:
+        """Where the actor is reached. Raises :class:`_NoSuchActor`."""
         place = self._places.get(actor)
-        if place is None:
-            place = await self._find(actor, timeout_s)
-        return place
+        if method not in PROBES:
+            cell = None if place is None else place.cell
+            connection = await self._connection(actor if cell is None else cell)
+            if connection is not None:
+                return _Socket(connection, cell)
+        return await self._find(actor, timeout_s) if place is None else place
+
+    async def _connection(self, process: str) -> Connection | None:
+        """The connection to the socket of an actor, or a cell, on this node, if it has one."""
+        connection = self._connections.get(process)
+        if connection is not None and connection.is_open:
+            return connection
+        now_s = self.monotonic_s()
+        if self._socket_again_s.get(process, now_s) > now_s:
+            return None
+        self._socket_again_s[process] = now_s + SOCKET_AGAIN_S
+        self._connections.pop(process, None)
+        path = _socket_of(self._namespace, process)
+        connection = await connect(path) if path is not None else None
+        if connection is not None:
+            self._connections[process] = connection
+        return connection
 
     async def _find(self, actor: str, timeout_s: float) -> _Place:
         carried = _CARRIED_HERE.get((self._namespace, actor))
@@ -236,15 +306,15 @@ class RayRuntime:
                 raise
         else:
             return place
-        for cell in await asyncio.to_thread(_cells_of, account_of(actor), self._namespace):
+        for cell, handle in await asyncio.to_thread(_cells_of, account_of(actor), self._namespace):
             async with _within(timeout_s):
-                self._learn(cell, await cell.hosted.remote())
+                self._learn(cell, handle, await handle.hosted.remote())
         if actor not in self._places:
             raise _NoSuchActor(actor)
         return self._places[actor]
 
-    def _learn(self, cell: Any, hosted: Sequence[str]) -> None:
-        place = _Place(cell, in_cell=True)
+    def _learn(self, cell: str, handle: Any, hosted: Sequence[str]) -> None:
+        place = _Place(handle, cell)
         for name in hosted:
             self._places[name] = place
 
@@ -434,7 +504,7 @@ class RayCluster:
                     raise
                 except RayError:  # the cell has ended with all it carried, and another takes its place
                     handle = await self._seat(cell, made, timeout_s, deployment)
-            _CARRIED_HERE[self._namespace, name] = _Place(handle, in_cell=True)
+            _CARRIED_HERE[self._namespace, name] = _Place(handle, cell)
 
     async def _seat(self, cell: str, made: tuple[object, ...], timeout_s: float, carried: Deployment) -> Any:
         handle = await self._open(cell, timeout_s, carried)
@@ -508,7 +578,7 @@ class RayCluster:
             self._foreign.add(cell)
         self._seats.found(cell, carried, place)
         for name in carried:
-            _CARRIED_HERE[self._namespace, name] = _Place(handle, in_cell=True)
+            _CARRIED_HERE[self._namespace, name] = _Place(handle, cell)
         return carried
 
     async def ended(self, name: str) -> None:
@@ -547,12 +617,13 @@ class RayCluster:
             return create(deployment, self._namespace, node)
 
     def _kill(self, name: str) -> None:
-        # Ray asks a process to end, and waits some five seconds for one that is stopped and cannot react.
-        _end_stopped(self._processes.pop(name, None))
+        process = _worker(self._processes.pop(name, None))
+        _end_stopped(process)
         handle = self._made.pop(name, None)
         if handle is not None:
             ray.kill(handle, no_restart=True)
         kill(name, self._namespace)
+        _wait_for(process)
 
 
 @functools.cache
@@ -571,8 +642,11 @@ def _door(actor: type) -> type:
 
     kind = actor.__name__  # what is made here must not hold the class itself, or it is imported everywhere after all
 
-    def __init__(self: Any, make: type, args: tuple[object, ...] | bytes) -> None:  # noqa: N807 - of the class made here
+    def __init__(  # noqa: N807 - of the class made here
+        self: Any, make: type, args: tuple[object, ...] | bytes, opens: tuple[str, str] | None = None
+    ) -> None:
         self._actor = make(*(_unpacked(args) if isinstance(args, bytes) else args))
+        self._opens = opens  # namespace and name, until its socket is open
         self._asked_anew = asyncio.Event()
 
     def __repr__(self: Any) -> str:  # noqa: N807 - as above
@@ -593,6 +667,8 @@ def _door(actor: type) -> type:
         return str(ray.get_runtime_context().get_node_id()), os.getpid()
 
     async def many(self: Any, method: str, calls: Sequence[tuple[object, ...]]) -> list[Answer]:
+        if self._opens is not None:
+            await _open_socket(self)
         asked = getattr(self._actor, method)
         return await asyncio.gather(*[answer_of(asked(*args)) for args in calls])
 
@@ -604,11 +680,37 @@ def _door(actor: type) -> type:
 
 def _passed_on(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def method(self: Any, *args: object, **named: object) -> Any:
+        if self._opens is not None:
+            await _open_socket(self)
         answer = getattr(self._actor, name)(*args, **named)
         return await answer if hasattr(answer, "__await__") else answer
 
     method.__name__ = method.__qualname__ = name
     return method
+
+
+async def _open_socket(actor: Any) -> None:
+    """Answer callers of this node over a socket, too."""
+    (namespace, name), actor._opens = actor._opens, None  # noqa: SLF001 - of the class that _door makes
+
+    async def ask(method: str, args: tuple[object, ...]) -> object:
+        if method.startswith("_"):
+            raise AttributeError(f"{name} has no method {method}")
+        return await getattr(actor, method)(*args)
+
+    path = _socket_of(namespace, name)
+    if path is not None:
+        actor._server = await serve(path, ask)  # noqa: SLF001 - as above: whoever lets go of a server may end it
+
+
+def _socket_of(namespace: str, process: str) -> str | None:
+    """Where an actor or cell on this node of the cluster has its socket, if it has one. Several nodes on one machine,
+    as tests have them, are as far from each other as any."""
+    node: Any = ray._private.worker.global_worker.node  # noqa: SLF001 - Ray says it nowhere else
+    if node is None or not ray.is_initialized():
+        return None
+    here = str(ray.get_runtime_context().get_node_id())
+    return socket_path(str(node.get_sockets_dir_path()), _FORM_OF_CALLS, namespace, here, process)
 
 
 def _packed(args: tuple[object, ...]) -> bytes:
@@ -703,20 +805,39 @@ def create(deployment: Deployment, namespace: str, node: str | None = None) -> A
             max_concurrency=_MANY,
             **placement(deployment.place, node),
         )
-        .remote(deployment.actor, args)
+        .remote(deployment.actor, args, (namespace, deployment.name))
     )
 
 
-def _end_stopped(pid: int | None) -> None:
-    """End a process of this machine if it is stopped (SIGSTOP, a debugger) and still one of Ray's workers."""
+def _worker(pid: int | None) -> psutil.Process | None:
+    """One of Ray's workers on this machine; ``None`` where it has ended."""
     import psutil  # actors, which import this module, need it never
 
     with contextlib.suppress(psutil.Error, OSError):
         process = psutil.Process(pid) if pid is not None else None
-        if process is None or process.status() != psutil.STATUS_STOPPED:
-            return
-        if any(word.startswith("ray::") for word in process.cmdline()[:1]):
+        if process is not None and any(word.startswith("ray::") for word in process.cmdline()[:1]):
+            return process
+    return None
+
+
+def _end_stopped(process: psutil.Process | None) -> None:
+    """End a process if it is stopped (SIGSTOP, a debugger). Ray asks one to end, and waits some five seconds for one
+    that cannot react."""
+    import psutil  # as above
+
+    with contextlib.suppress(psutil.Error, OSError):
+        if process is not None and process.status() == psutil.STATUS_STOPPED:
             process.kill()
+
+
+def _wait_for(process: psutil.Process | None) -> None:
+    """Wait until a process that is being ended has: Ray frees its name a moment before, and it still answers at its
+    socket."""
+    import psutil  # as above
+
+    with contextlib.suppress(psutil.Error, OSError):
+        if process is not None:
+            process.wait(ENDS_WITHIN_S)
 
 
 def kill(name: str, namespace: str) -> None:
@@ -773,6 +894,11 @@ class Client:
 class AwaitingClient(RayRuntime):
     """As :class:`Client`, to be awaited in a program's own event loop."""
 
+    async def _connection(self, process: str) -> Connection | None:
+        """None: a program may end its event loop, which ends the connection, and go on in another."""
+        del process
+        return None
+
     async def _find(self, actor: str, timeout_s: float) -> _Place:
         place = self._places[actor] = await asyncio.to_thread(_looked_up, actor, self._namespace, timeout_s)
         return place
@@ -799,14 +925,14 @@ def _named(namespace: str) -> list[str]:
     return [row["name"] for row in ray.util.list_named_actors(True) if row["namespace"] == namespace]
 
 
-def _cells_of(account: str, namespace: str) -> list[Any]:
-    """The handles of the cells that carry instruments of an account."""
-    handles = []
+def _cells_of(account: str, namespace: str) -> list[tuple[str, Any]]:
+    """The names and handles of the cells that carry instruments of an account."""
+    found = []
     for name in _named(namespace):
         if cell_account(name) == account:
             with contextlib.suppress(_NoSuchActor):
-                handles.append(_handle(name, namespace))
-    return handles
+                found.append((name, _handle(name, namespace)))
+    return found
 
 
 def _looked_up(actor: str, namespace: str, timeout_s: float) -> _Place:
@@ -818,10 +944,10 @@ def _looked_up(actor: str, namespace: str, timeout_s: float) -> _Place:
         try:
             return _Place(_handle(actor, namespace))
         except _NoSuchActor:
-            for cell in _cells_of(account_of(actor), namespace) if "/" in actor else ():
+            for cell, handle in _cells_of(account_of(actor), namespace) if "/" in actor else ():
                 _check_connected()
-                if actor in ray.get(cell.hosted.remote(), timeout=timeout_s):
-                    return _Place(cell, in_cell=True)
+                if actor in ray.get(handle.hosted.remote(), timeout=timeout_s):
+                    return _Place(handle, cell)
             raise
 
     def look_up() -> None:
@@ -990,7 +1116,7 @@ def _translated(
     except ActorUnavailable:
         _forget(actor, places)  # it has left its cell
         raise
-    except (RayError, _NoSuchActor) as error:
+    except (RayError, _NoSuchActor, NotReached) as error:
         _forget(actor, places)
         raise ActorUnavailable(actor, method, where + _short(error)) from None
     except besides as error:

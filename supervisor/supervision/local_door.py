@@ -22,15 +22,13 @@ from pathlib import Path
 
 from loguru import logger
 
+from actors.runtime.local_calls import LARGEST_MESSAGE, LONGEST_PATH, pickled_answer
 from actors.runtime.ports import answer_of
 from brokers.frozen import dataclass
 from brokers.versions import across_versions
 
 LENGTH = struct.Struct("!Q")
 TOKEN_BYTES = 32
-_LONGEST_PATH = 100
-"""A socket's path has at most 108 bytes (unix(7))."""
-_LARGEST = 1 << 28
 _PRESENT_WITHIN_S = 2.0
 
 
@@ -51,7 +49,7 @@ def new_door() -> Door | None:
         logger.debug("no local socket: {}", error)
         return None
     path = os.path.join(directory, "door")
-    if len(os.fsencode(path)) > _LONGEST_PATH:
+    if len(os.fsencode(path)) > LONGEST_PATH:
         os.rmdir(directory)
         return None
     return Door(path, os.urandom(TOKEN_BYTES))
@@ -96,7 +94,7 @@ class DoorKeeper:
                 return
             while True:
                 (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-                if length > _LARGEST:
+                if length > LARGEST_MESSAGE:
                     return
                 method, args = pickle.loads(await reader.readexactly(length))  # noqa: S301 - the token was right
                 answer = await self._answered(str(method), tuple(args))
@@ -108,13 +106,4 @@ class DoorKeeper:
             writer.close()
 
     async def _answered(self, method: str, args: tuple[object, ...]) -> bytes:
-        answer = await answer_of(self._answer(method, args))
-        try:
-            pickled = pickle.dumps(answer)
-            if not answer[0]:
-                pickle.loads(pickled)  # noqa: S301 - our own bytes
-        except Exception:  # noqa: BLE001 - what cannot be pickled is sent as text
-            well, value = answer
-            found = "its answer cannot be sent" if well else str(value)
-            pickled = pickle.dumps((False, RuntimeError(f"{type(value).__name__}: {found}")))
-        return pickled
+        return pickled_answer(await answer_of(self._answer(method, args)))

@@ -48,9 +48,9 @@ LEFT: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.parametrize("in_cell", [False, True])
+@pytest.mark.parametrize("cell", [None, "fx~1"])
 @pytest.mark.parametrize("name", LEFT)
-def test_a_handle_that_outlives_its_cluster_begins_no_other(begun: list[str], name: str, in_cell: bool) -> None:
+def test_a_handle_that_outlives_its_cluster_begins_no_other(begun: list[str], name: str, cell: str | None) -> None:
     class Handle:
         """As Ray's: it begins a cluster wherever none is connected."""
 
@@ -61,7 +61,7 @@ def test_a_handle_that_outlives_its_cluster_begins_no_other(begun: list[str], na
             auto_init_hook.auto_init_ray()  # type: ignore[no-untyped-call]  # Ray's
 
     with pytest.raises(RaySystemError, match="not connected"):
-        LEFT[name](ray_backend._Place(Handle(), in_cell))  # noqa: SLF001 - what a client keeps of a cluster it has left
+        LEFT[name](ray_backend._Place(Handle(), cell))  # noqa: SLF001 - what a client keeps of a cluster it has left
     assert begun == []
 
 

@@ -7,9 +7,11 @@ import ipaddress
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -206,6 +208,9 @@ def test_no_other_user_reads_or_changes_a_file_of_it(house: House) -> None:
     for file in files(house.directory / "var"):
         with contextlib.suppress(FileNotFoundError):  # one that was written and renamed meanwhile
             assert file.stat().st_mode & 0o077 == 0 or file.name in meant_to_be_given_away, file
+    sockets = [one for one in (Path(run.logs).parent / "sockets").iterdir() if re.fullmatch("[0-9a-f]{18}", one.name)]
+    assert len(sockets) >= len(house.status()["supervisor"]["actors"]), "each actor answers the others at one"
+    assert {stat.S_IMODE(one.stat().st_mode) for one in sockets} == {0o600}
     for place in (Path(run.logs), Path(run.door)):
         assert any(folder.stat().st_mode & 0o077 == 0 for folder in place.parents), place
 
