@@ -30,7 +30,7 @@ def at(hour: int, minute: int = 0, day: int = 25) -> datetime:
 
 
 @asynccontextmanager
-async def an_account(directory: Path, timeout_s: float = 1.0) -> AsyncIterator[World]:
+async def an_account(directory: Path, timeout_s: float = 10.0) -> AsyncIterator[World]:
     """Of one contract and, so that its list of positions is never empty, one share."""
     clock = Clock()
     simulator = KiteSimulator("key", "session-token", "AB1234", instruments=[FUTURE, SHARE])
@@ -52,7 +52,7 @@ async def an_account(directory: Path, timeout_s: float = 1.0) -> AsyncIterator[W
         await audit.close()
 
 
-def opened(simulator: KiteSimulator, runtime: Runtime, timeout_s: float = 1.0) -> tuple[KiteBroker, Account]:
+def opened(simulator: KiteSimulator, runtime: Runtime, timeout_s: float = 10.0) -> tuple[KiteBroker, Account]:
     url = simulator.start()
     given = {"backoff_s": 0.001, "requests_per_s": 10_000}
     broker = KiteBroker("equities", "key", lambda: "session-token", "AB1234", url, timeout_s, runtime.clock, **given)  # type: ignore[arg-type]  # keywords

@@ -28,6 +28,7 @@ from brokers.simulators.kite_http import (
     NO_ERROR_TYPE,
     TOO_MANY,
 )
+from tests.brokers.following import PATIENCE_S
 
 D = Decimal
 KEY, TOKEN, USER = "api-key", "a-token-of-tests", "AB1234"
@@ -43,8 +44,8 @@ def sim() -> Iterator[KiteSimulator]:
     simulator.close()
 
 
-def kite(sim: KiteSimulator, token: str = TOKEN) -> Any:
-    return KiteConnect(KEY, token, root=sim.start(), timeout=0.3)
+def kite(sim: KiteSimulator, token: str = TOKEN, timeout_s: float = PATIENCE_S) -> Any:
+    return KiteConnect(KEY, token, root=sim.start(), timeout=timeout_s)
 
 
 def test_it_meets_the_protocol_of_all_simulators(sim: KiteSimulator) -> None:
@@ -214,7 +215,8 @@ def test_the_night_empties_the_day_and_delivers_what_was_bought(sim: KiteSimulat
 def test_its_clock_is_in_the_date_header_and_in_every_time(sim: KiteSimulator) -> None:
     sim.set_clock(7200)
     sim.trade(INFY, BUY, D(1))
-    answer = requests.get(f"{sim.start()}/trades", headers={"Authorization": f"token {KEY}:{TOKEN}"}, timeout=5)
+    session = {"Authorization": f"token {KEY}:{TOKEN}"}
+    answer = requests.get(f"{sim.start()}/trades", headers=session, timeout=PATIENCE_S)
     ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
     assert abs(ahead - timedelta(hours=2)) < timedelta(seconds=30)
     stamped = datetime.fromisoformat(answer.json()["data"][0]["fill_timestamp"] + "+05:30")
@@ -249,7 +251,7 @@ def test_each_fault_looks_to_the_sdk_as_the_real_thing_does(
         sim.answer_with(lie, match="orders GET")
     assert kite(sim).positions()
     with pytest.raises(seen) as caught:
-        kite(sim).orders()
+        kite(sim, timeout_s=0.3 if seen is requests.exceptions.ReadTimeout else PATIENCE_S).orders()
     assert getattr(caught.value, "code", None) == code
     assert kite(sim).orders() == []
 
@@ -286,7 +288,7 @@ def test_it_can_be_traded_by_itself_like_the_others() -> None:
 
 def test_the_ticker_sends_every_change_to_the_session_and_refuses_another(sim: KiteSimulator) -> None:
     url = sim.start_ticker().replace("ws://", "http://")
-    answer = requests.get(f"{url}/", params={"api_key": KEY, "access_token": "another"}, timeout=5)
+    answer = requests.get(f"{url}/", params={"api_key": KEY, "access_token": "another"}, timeout=PATIENCE_S)
     assert answer.status_code == 403
     assert sim.start_ticker() == sim.start_ticker()
 
@@ -312,7 +314,7 @@ def test_closing_leaves_no_thread_and_no_socket_whatever_is_held_up() -> None:
         pass
     simulator.close()
     simulator.close()
-    waiting.join(5)
+    waiting.join(PATIENCE_S)
     assert failed.is_set()
     assert {thread.ident for thread in threading.enumerate()} <= before
     listening = {c.laddr.port for c in psutil.Process().net_connections() if c.status == "LISTEN"}

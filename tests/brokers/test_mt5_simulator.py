@@ -13,12 +13,13 @@ import zmq
 from brokers.model import Side
 from brokers.simulators.base import Fault, Simulator
 from brokers.simulators.mt5 import Mt5Simulator
+from tests.brokers.following import PATIENCE_S
 
 D = Decimal
 
 
 class Client:
-    """A bare client: one REQ socket, short patience."""
+    """A bare client: one REQ socket."""
 
     def __init__(self, endpoint: str) -> None:
         self._context = zmq.Context()
@@ -30,12 +31,12 @@ class Client:
     def send(self, **request: object) -> None:
         self.socket.send(json.dumps(request).encode())
 
-    def raw(self, **request: object) -> bytes | None:
+    def raw(self, within_s: float, **request: object) -> bytes | None:
         self.send(**request)
-        return self.socket.recv() if self.socket.poll(200) else None
+        return self.socket.recv() if self.socket.poll(round(1000 * within_s)) else None
 
     def ask(self, **request: object) -> dict[str, object]:
-        body = self.raw(**request)
+        body = self.raw(PATIENCE_S, **request)
         assert body is not None
         reply = json.loads(body)
         assert isinstance(reply, dict)
@@ -198,10 +199,10 @@ def test_it_misbehaves_once_as_asked_and_then_behaves(
     simulator: Mt5Simulator, client: Client, fault: Fault, expected: bytes | None
 ) -> None:
     simulator.set_position("EURUSD", "7", D("0.1"), D("1.1"))
-    healthy = client.raw(action="GET_POSITIONS", symbol="*")
+    healthy = client.raw(PATIENCE_S, action="GET_POSITIONS", symbol="*")
     simulator.faults.add(fault, match="POSITIONS")
     assert client.ask(action="PING")["status"] == "SUCCESS"
-    found = client.raw(action="GET_POSITIONS", symbol="*")
+    found = client.raw(0.2 if expected is None else PATIENCE_S, action="GET_POSITIONS", symbol="*")
     assert found != healthy
     if expected is None:
         assert found is None
@@ -210,7 +211,7 @@ def test_it_misbehaves_once_as_asked_and_then_behaves(
         assert expected in found
     fresh = Client(simulator.start())
     try:
-        assert fresh.raw(action="GET_POSITIONS", symbol="*") == healthy
+        assert fresh.raw(PATIENCE_S, action="GET_POSITIONS", symbol="*") == healthy
     finally:
         fresh.close()
 
@@ -218,7 +219,7 @@ def test_it_misbehaves_once_as_asked_and_then_behaves(
 def test_a_late_reply_meets_the_next_request_of_a_careless_client(simulator: Mt5Simulator, client: Client) -> None:
     """PEERS 7: without correlation the previous answer is taken for the present one."""
     simulator.faults.add(Fault.LATE)
-    assert client.raw(action="GET_POSITIONS", symbol="*", request_id="old") is None
+    assert client.raw(0.2, action="GET_POSITIONS", symbol="*", request_id="old") is None
     assert client.ask(action="GET_POSITIONS", symbol="*", request_id="new")["request_id"] == "old"
 
 

@@ -21,6 +21,7 @@ from oandapyV20.oandapyV20 import TRADING_ENVIRONMENTS
 from brokers.model import Side
 from brokers.simulators.base import Fault, Simulator
 from brokers.simulators.oanda import OandaSimulator
+from tests.brokers.following import PATIENCE_S
 
 D = Decimal
 ACCOUNT = "101-001-1-001"
@@ -35,10 +36,10 @@ def sim() -> Iterator[OandaSimulator]:
     simulator.close()
 
 
-def ask(sim: OandaSimulator, endpoint: Any, token: str = TOKEN) -> Any:
+def ask(sim: OandaSimulator, endpoint: Any, token: str = TOKEN, timeout_s: float = PATIENCE_S) -> Any:
     url = sim.start()
     TRADING_ENVIRONMENTS[url] = {"api": url, "stream": url}
-    with oandapyV20.API(token, environment=url, request_params={"timeout": 0.3}) as api:
+    with oandapyV20.API(token, environment=url, request_params={"timeout": timeout_s}) as api:
         return api.request(endpoint)
 
 
@@ -257,7 +258,7 @@ def test_each_fault_looks_to_the_sdk_as_the_real_thing_does(
         assert status(sim, accounts.AccountDetails(ACCOUNT)) == seen
     else:
         with pytest.raises(seen):
-            ask(sim, accounts.AccountDetails(ACCOUNT))
+            ask(sim, accounts.AccountDetails(ACCOUNT), timeout_s=0.3 if "Timeout" in seen.__name__ else PATIENCE_S)
     assert ask(sim, accounts.AccountDetails(ACCOUNT))
 
 

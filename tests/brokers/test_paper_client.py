@@ -24,6 +24,7 @@ from brokers.paper.client import PaperBroker
 from brokers.paper.prices import Market
 from brokers.port import NewOrder, OrderEntry, StreamState
 from brokers.registry import SimulatedBroker
+from tests.brokers.following import PATIENCE_S
 from tests.brokers.paper import killed
 
 D = Decimal
@@ -392,7 +393,7 @@ async def test_prices_walk_while_somebody_follows(desk: Desk) -> None:
     assert stream is not None
     filled = asyncio.Event()
     stream.start(lambda instrument: filled.set() if instrument == EURUSD else None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         await filled.wait()
     stream.close()
     assert [row.price for row in rows_of((await broker.snapshot(0)).fills)] == [D("0.9")]

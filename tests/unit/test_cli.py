@@ -422,7 +422,8 @@ def test_a_simulator_by_itself_is_reached_with_what_it_prints_and_ends_by_a_sign
             lines.append(process.stdout.readline())
             assert lines[-1], "it ended too early"
         path = tmp_path / "accounts.yaml"
-        path.write_text(f"journal: {{url: 'sqlite:///{tmp_path}/journal.db'}}\ndefaults: {SETTINGS}\n{''.join(lines)}")
+        settings = SETTINGS.replace("timeout_ms: 500", "timeout_ms: 20000")  # another process answers in its own time
+        path.write_text(f"journal: {{url: 'sqlite:///{tmp_path}/journal.db'}}\ndefaults: {settings}\n{''.join(lines)}")
         result = run("reconcile", path, "--json")
         process.send_signal(number)
         assert process.wait(timeout=20) == 0
