@@ -81,7 +81,8 @@ place will do."""
 ENDS_WITHIN_S = 2.0
 PROBES = frozenset({"health"})
 """The methods by which the supervisor finds out that an actor is well, always through Ray: one that Ray is about to end
-(``exit_actor``) answers no more calls of Ray, and still those at its socket, for as long as it works on a call."""
+answers no more calls of Ray, and still those at its socket, while another call is open
+(findings/ray_exit_actor_waits_for_every_call.sh)."""
 SOCKET_AGAIN_S = 2.0
 """An actor without a socket may be about to open it: it does so when it is first called."""
 NEVER_REPEATED = frozenset({"cancel_order", "change"})
