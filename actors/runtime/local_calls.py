@@ -28,7 +28,7 @@ from actors.runtime.ports import answer_of, outcome
 
 LONGEST_PATH = 100
 """A socket's path has at most 108 bytes (unix(7))."""
-LARGEST_MESSAGE = 1 << 28
+LARGEST_MESSAGE = 1 << 30
 MOST_AT_ONCE = 1_000
 """Of the calls of one process that are under way: more are read only when one has been answered."""
 UNSENT_AT_MOST = 1 << 26

@@ -21,6 +21,7 @@ import functools
 import glob
 import inspect
 import logging
+import math
 import os
 import pickle
 import random
@@ -80,9 +81,10 @@ NEAR_WITHIN_S = 20.0
 place will do."""
 ENDS_WITHIN_S = 2.0
 PROBES = frozenset({"health"})
-"""The methods by which the supervisor finds out that an actor is well, always through Ray: one that Ray is about to end
-answers no more calls of Ray, and still those at its socket, while another call is open
-(findings/ray_exit_actor_waits_for_every_call.sh)."""
+"""The methods by which the supervisor finds out that an actor is well. They go through Ray where that has not answered
+for it within ``RAY_ANSWERS_EVERY_S``: an actor that Ray is about to end answers no more calls of Ray, and still those
+at its socket, while another call is open (findings/ray_exit_actor_waits_for_every_call.sh)."""
+RAY_ANSWERS_EVERY_S = 10.0
 SOCKET_AGAIN_S = 2.0
 """An actor without a socket may be about to open it: it does so when it is first called."""
 NEVER_REPEATED = frozenset({"cancel_order", "change"})
@@ -182,6 +184,7 @@ class RayRuntime:
         self._places: dict[str, _Place] = {}
         self._connections: dict[str, Connection] = {}
         self._socket_again_s: dict[str, float] = {}
+        self._ray_answered_s: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._together = Together(self._deliver)
 
@@ -253,7 +256,10 @@ class RayRuntime:
         with _translated(actor, method, f"no answer within {timeout_s:.3g} s", self._places):
             place = await self._place(actor, method, timeout_s)
             async with _within(timeout_s):
-                return await send(place)
+                answer = await send(place)
+            if method in PROBES and isinstance(place, _Place):
+                self._ray_answered_s[place.cell or actor] = self.monotonic_s()
+            return answer
 
     async def _send(
         self, place: _Place | _Socket, actor: str, method: str, args: tuple[object, ...], timeout_s: float
@@ -272,12 +278,16 @@ class RayRuntime:
     async def _place(self, actor: str, method: str, timeout_s: float) -> _Place | _Socket:
         """Where the actor is reached. Raises :class:`_NoSuchActor`."""
         place = self._places.get(actor)
-        if method not in PROBES:
-            cell = None if place is None else place.cell
-            connection = await self._connection(actor if cell is None else cell)
+        cell = None if place is None else place.cell
+        process = cell or actor
+        if method not in PROBES or self._ray_has_answered(process):
+            connection = await self._connection(process)
             if connection is not None:
                 return _Socket(connection, cell)
         return await self._find(actor, timeout_s) if place is None else place
+
+    def _ray_has_answered(self, process: str) -> bool:
+        return self.monotonic_s() - self._ray_answered_s.get(process, -math.inf) < RAY_ANSWERS_EVERY_S
 
     async def _connection(self, process: str) -> Connection | None:
         """The connection to the socket of an actor, or a cell, on this node, if it has one."""
