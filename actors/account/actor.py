@@ -47,7 +47,7 @@ from actors.messages import AccountHealth, Connection, NoSlice, SliceRequest, Un
 from actors.names import instrument_name
 from actors.reconciliation.reconciliation_pass import ClaimCorrection
 from actors.runtime.bounded_log import BoundedLog
-from actors.runtime.ports import CallError, Runtime
+from actors.runtime.ports import CallError, Runtime, closed
 from actors.runtime.steady_clock import SteadyRuntime
 from brokers.clocks import ahead_of_ours
 from brokers.errors import BrokerError, Malformed, Refused, Unreachable
@@ -329,7 +329,10 @@ class Account:
             self._circuit.was_lost()
 
     async def health(self) -> AccountHealth:
-        """The state of the account and of its connection. Never waits for the broker."""
+        """The state of the account and of its connection. Never waits for the broker. Raises
+        :class:`~actors.runtime.ports.ActorUnavailable` after :meth:`close`."""
+        if self._closed:
+            raise closed(self._settings.account)
         self._look_at_the_clock()
         known = self._settings.managed | self._settings.ignored
         return AccountHealth(

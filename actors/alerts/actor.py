@@ -31,7 +31,7 @@ from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
 from actors.messages import AlertsHealth
 from actors.names import ALERTS, AUDIT
-from actors.runtime.ports import CallError, Runtime
+from actors.runtime.ports import CallError, Runtime, closed
 from brokers.frozen import dataclass
 from brokers.kit.backoff import backoff_s
 from brokers.spec import SecretRef
@@ -86,6 +86,7 @@ class Alerts:
         self._caught_up = False
         self._error: str | None = None
         self._loops: list[asyncio.Task[None]] = []
+        self._closed = False
 
     def __repr__(self) -> str:
         return ALERTS
@@ -99,7 +100,10 @@ class Alerts:
         self._loops = [self._runtime.spawn(ALERTS, loop) for loop in loops]
 
     async def health(self) -> AlertsHealth:
-        """The state of its reading of the journal, and of each route."""
+        """The state of its reading of the journal, and of each route. Raises
+        :class:`~actors.runtime.ports.ActorUnavailable` after :meth:`close`."""
+        if self._closed:
+            raise closed(ALERTS)
         ways = self._ways.values()
         return AlertsHealth(
             pid=os.getpid(),
@@ -117,6 +121,7 @@ class Alerts:
 
     async def close(self) -> None:
         """Write a checkpoint and send nothing more. Never raises."""
+        self._closed = True
         for loop in self._loops:
             loop.cancel()
         if self._loops:

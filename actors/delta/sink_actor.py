@@ -20,7 +20,7 @@ from loguru import logger
 
 from actors.events import Json, to_iso
 from actors.journal.types import JournalError
-from actors.runtime.ports import Runtime
+from actors.runtime.ports import Runtime, closed
 from brokers.errors import BrokerError, Refused
 from brokers.frozen import dataclass
 from brokers.spec import SecretRef
@@ -155,7 +155,10 @@ class SinkActor:
             self._loop = self._runtime.spawn(self._settings.name, self._run())
 
     async def health(self) -> SinkHealth:
-        """How far it has come. Does not wait."""
+        """How far it has come. Does not wait. Raises :class:`~actors.runtime.ports.ActorUnavailable` after
+        :meth:`close`."""
+        if self._stopping.is_set():
+            raise closed(self._settings.name)
         given = self._settings
         here = (self._seq, self._rows, self._at, self._error, os.getpid(), given.fingerprint, PROGRAM)
         return SinkHealth(given.name, given.uri, *here)

@@ -67,6 +67,7 @@ class AccountClient:
         self.last: Slice | None = None
         self.believed_from: datetime | None = None
         self._unanswered_from: datetime | None = None
+        self._unanswered_at: datetime | None = None
 
     # Requests
 
@@ -86,6 +87,7 @@ class AccountClient:
         if isinstance(answer, NoSlice):
             asked_for = request.not_before
             self._unanswered_from = min(self._unanswered_from or asked_for, asked_for)
+            self._unanswered_at = self._runtime.now()
         else:
             self._unanswered_from = None
         if isinstance(answer, NoSlice) and answer.retry_in is not None:
@@ -104,12 +106,18 @@ class AccountClient:
         assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor returns one of these
         return answer
 
+    def _asks_again(self, sent: datetime) -> bool:
+        """Whether the request before went without an answer, and this one follows it as soon as requests do. After a
+        longer pause (the turn at the book was taken, the instrument was paused) whatever has come is of before it."""
+        soon_s = self._settings.interval_s + self._settings.cycle_timeout_s
+        return self._unanswered_at is not None and (sent - self._unanswered_at).total_seconds() <= soon_s
+
     def _request(
         self, book: Book, occasion: CycleTrigger, sent: datetime, seen_at: datetime | None, *, urgent: bool
     ) -> SliceRequest:
         shared = min(SHARED_WITHIN, timedelta(seconds=self._settings.interval_s / 10)) if occasion.calm else timedelta()
         wanted = occasion.not_before - shared
-        if self._unanswered_from is not None and not urgent:
+        if self._unanswered_from is not None and not urgent and self._asks_again(sent):
             # The answer to the request before may be there by now. A broker that always takes longer than its account
             # lets anybody wait would be asked anew for ever; the account wakes everybody behind such an answer.
             wanted = min(wanted, self._unanswered_from)

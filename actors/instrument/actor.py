@@ -84,6 +84,7 @@ class Instrument:
         self._cycling = asyncio.Lock()
         self._awake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
+        self._stop: object | None = None  # the one under way
         self.paused = False
         self._halts: tuple[Halt, ...] | None = None
         self._halted_for: set[str] = set()  # the breaks whose halt is known to be in force, or to have ended since
@@ -101,22 +102,29 @@ class Instrument:
 
     async def start(self, halts: tuple[Halt, ...] | None = None) -> None:
         """Begin the scheduled cycles: at once, and then at every tick of the interval. ``halts`` are those in force,
-        where they are known."""
+        where they are known. A stop that has not ended yet is taken back: whoever asked for it has died."""
         if self._halts is None:
             self._halts = halts
+        if self._stop is not None:
+            self._stop = None
+            self.paused = False
         if self._loop is None or self._loop.done():
             self.paused = False
             self._loop = self._runtime.spawn(self._name, self._run())
 
     async def stop(self) -> None:
-        """Finish the running cycle, if it ends soon, and run no other. Nothing is lost: whatever was acknowledged is on
-        disk."""
+        """Finish the running cycle, if it ends soon, and run no other, unless :meth:`start` is called meanwhile.
+        Nothing is lost: whatever was acknowledged is on disk."""
         self.paused = True
+        this = self._stop = object()
         try:
             async with asyncio.timeout(STOP_WITHIN_S), self._cycling:
                 pass
         except TimeoutError:
             logger.warning("{}: stopped in the middle of a cycle, which did not end", self._name)
+        if self._stop is not this:
+            return
+        self._stop = None
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.cancel()

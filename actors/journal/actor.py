@@ -42,6 +42,7 @@ from actors.journal.types import (
 )
 from actors.names import AUDIT
 from actors.runtime.bounded_log import BoundedLog
+from actors.runtime.ports import closed
 from brokers.frozen import dataclass
 from brokers.versions import PROGRAM
 
@@ -309,9 +310,12 @@ class Audit:
         """What was written, and whether more can be; answers at once, whatever the disk does.
 
         ``error`` is why not; while there is one, a background task checks whether it still holds. ``last_outage`` is
-        the last time that it could not be written: ``since``, ``until`` and the ``reason``.
+        the last time that it could not be written: ``since``, ``until`` and the ``reason``. Raises
+        :class:`~actors.runtime.ports.ActorUnavailable` after :meth:`close`.
         """
-        if not self._closed and self._error is not None and self._probing is None and self._may_try():
+        if self._closed:
+            raise closed(AUDIT)
+        if self._error is not None and self._probing is None and self._may_try():
             self._probing = asyncio.create_task(self._probe())
         self._note_head_when_due()
         self._log_state()

@@ -38,6 +38,11 @@ class ActorUnavailable(CallError):
     """The actor is dead, restarting, or was never there."""
 
 
+def closed(actor: str) -> ActorUnavailable:
+    """The health of an actor that was closed and has not ended: whoever closed it has died, and it must be replaced."""
+    return ActorUnavailable(actor, "health", "it was closed by a supervisor that has died")
+
+
 class CallTimeout(CallError):
     """The actor lives, as far as is known, and did not answer in time."""
 

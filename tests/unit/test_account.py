@@ -14,6 +14,7 @@ from actors.book.discrepancies import Break, DiscrepancyType, Phase
 from actors.book.payloads import break_to
 from actors.events import Event, EventType, Json, Severity
 from actors.messages import Connection, NoSlice, SliceRequest, Unchanged
+from actors.runtime.ports import ActorUnavailable
 from brokers.model import (
     Failed,
     Partial,
@@ -375,6 +376,8 @@ async def test_a_closed_account_opens_no_connection_any_more(tmp_path: Path) -> 
         await passes(100)
         assert house.broker.closed == 1
         assert house.opened == 1
+        with pytest.raises(ActorUnavailable, match="closed by a supervisor that has died"):
+            await house.account.health()
 
 
 @virtual_time

@@ -11,6 +11,7 @@ import pytest
 
 from actors.account.actor import LONGEST_PAUSE_S, REFUSED_PAUSE_S
 from actors.events import EventType
+from actors.instrument.ticks import tick
 from actors.messages import Connection, NoSlice
 from brokers.errors import BrokerError
 from brokers.model import (
@@ -290,6 +291,27 @@ async def test_a_broker_whose_every_answer_takes_longer_than_anybody_waits_is_ve
             assert legs(report) == ({"net": (str(held[name]), "1.1")} if held[name] else {})
             assert report.verified_at is not None
             assert house.clock() - report.verified_at < timedelta(seconds=3 * takes_s + interval_s + 5)
+
+
+@virtual_time
+async def test_an_answer_that_came_long_after_it_was_waited_for_is_no_look_of_now(tmp_path: Path) -> None:
+    """One request was not answered, and then the book was busy: what the account has is of the interval before."""
+    async with a_house(tmp_path, ["A", "B"], patience_s=2.0, interval_s=15.0, cycle_timeout_s=9.0) as house:
+        await house.start()
+        await passes(5)
+        house.broker.gate.clear()
+        await house.instrument("A").wake()
+        await passes(3)
+        async with house.instrument("A").keeper.turn:
+            house.broker.gate.set()
+            await passes(40)
+            due = tick("fx", 15.0, house.clock(), after=True)
+            await passes((due - house.clock()).total_seconds() - 1)
+        await passes(2)
+        report = (await house.instrument("A").health()).report
+        assert report is not None
+        assert report.verified_at is not None
+        assert report.verified_at >= due - timedelta(seconds=1.5), "those that tick together share a fetch"
 
 
 @virtual_time

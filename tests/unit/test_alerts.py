@@ -28,7 +28,7 @@ from actors.journal import client
 from actors.journal.actor import Audit
 from actors.journal.types import Appended
 from actors.names import ALERTS, AUDIT
-from actors.runtime.ports import LocalRuntime
+from actors.runtime.ports import ActorUnavailable, LocalRuntime
 from brokers.spec import SecretRef, SecretSource
 from supervisor.config.errors import ConfigurationError
 from supervisor.config.loader import load
@@ -199,6 +199,8 @@ async def test_a_restart_begins_with_the_checkpoint_and_not_with_the_whole_journ
             await post.until(delivered)
             await post.until(lambda: _caught(actor, 2))
             await actor.close()
+            with pytest.raises(ActorUnavailable, match="closed by a supervisor that has died"):
+                await actor.health()
             (checkpoint,) = await post.journaled(EventType.CHECKPOINT)
             assert [one["id"] for one in checkpoint["router"]["subjects"]] == ["b1"]
             await post.runtime.kill(ALERTS)

@@ -18,7 +18,7 @@ from actors.delta.sink import Step
 from actors.delta.sink_actor import AGAIN_AFTER_S, REFUSED_PAUSE_S, SinkActor, SinkHealth, SinkSettings
 from actors.events import Event, EventType
 from actors.journal.store import Append, Journal
-from actors.runtime.ports import LocalRuntime
+from actors.runtime.ports import ActorUnavailable, LocalRuntime
 from brokers.clocks import broker_time
 from brokers.errors import Refused, Unreachable
 from brokers.spec import SecretRef, SecretSource
@@ -84,6 +84,8 @@ async def test_a_sink_follows_the_journal_and_writes_the_rest_before_it_ends(tmp
         await until(lambda health: health.seq == 2, sink)
         journal.append([Append("acc/A", 2, (held(3), held(4)))])
         await sink.close()
+        with pytest.raises(ActorUnavailable, match="closed by a supervisor that has died"):
+            await sink.health()
         assert seqs(uri) == [1, 2, 3, 4]
     finally:
         journal.close()

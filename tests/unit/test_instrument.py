@@ -145,6 +145,23 @@ async def test_it_may_be_stopped_and_started_again_without_loss(tmp_path: Path) 
 
 
 @virtual_time
+async def test_a_start_during_a_stop_takes_it_back(tmp_path: Path) -> None:
+    """A supervisor dies between the stop of an actor and its end: the next one finds the actor, and starts it."""
+    async with a_house(tmp_path, interval_s=10.0, patience_s=None, cycle_timeout_s=60.0) as house:
+        house.broker.gate.clear()
+        await house.start()
+        await passes(1)
+        stop = asyncio.ensure_future(house.instrument().stop())
+        await passes(1)
+        await house.instrument().start()
+        house.broker.gate.set()
+        await stop
+        await passes(25)
+        health = await house.instrument().health()
+        assert (health.paused, health.statistics.cycles >= 2) == (False, True)
+
+
+@virtual_time
 async def test_stop_does_not_wait_for_a_cycle_that_hangs(tmp_path: Path) -> None:
     """PEERS 7: the supervisor gives a stop 8 s."""
     async with a_house(tmp_path, patience_s=None, cycle_timeout_s=60.0) as house:

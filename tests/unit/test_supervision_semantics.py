@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from actors.account.actor import Account
-from actors.events import EventType
+from actors.events import EventType, to_iso
 from actors.instrument.actor import Instrument
 from actors.names import SUPERVISOR
 from actors.runtime.deployment import Deployment
@@ -18,7 +18,7 @@ from supervisor.changes.applied_configuration import Run
 from supervisor.changes.requests import AddInstrument, ChangeRefused, RemoveInstrument, SetInterval
 from supervisor.config.models import Instrument as Configured
 from supervisor.tree.model import START_TIMEOUT_S
-from tests.unit.hall import EVERYBODY, Hall, Status, a_hall, restarts, states
+from tests.unit.hall import EVERYBODY, Hall, Status, a_hall, restarts, rows, states
 from tests.unit.virtual_time import virtual_time
 
 DEAD, OTHERS = "cfd/EURUSD", EVERYBODY - {"cfd/EURUSD"}
@@ -86,6 +86,23 @@ async def test_a_quarantine_lasts_though_the_supervisor_and_all_its_actors_are_k
         status = await in_order(hall)
         assert not hall.lives(DEAD)
         assert {restarts(status, name) for name in OTHERS} == {1}
+
+
+@pytest.mark.parametrize(("name", "ends"), [("fx/EUR_USD", "stop"), ("fx", "close"), ("audit", "close")])
+@virtual_time
+async def test_what_a_supervisor_stopped_and_did_not_end_works_again_under_the_next_one(
+    tmp_path: Path, name: str, ends: str
+) -> None:
+    async with a_hall(tmp_path) as hall:
+        await hall.up()
+        await getattr(hall.actor(name), ends)()
+        await hall.cluster.kill(SUPERVISOR)
+        hall.new_supervisor()
+        began = to_iso(hall.clock())
+        await hall.until(
+            lambda s: {n for n, row in rows(s).items() if (row["health"]["verified_at"] or "") > began} == set(rows(s)),
+            "each was found in step since",
+        )
 
 
 @pytest.mark.parametrize("ended_by", ["a person", "a change"])
