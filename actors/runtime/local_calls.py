@@ -169,6 +169,12 @@ class Connection(_Messages):
         """Whether the actor's process can still answer, as far as is known."""
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def name(self) -> str:
+        """The name under which the actor's process has opened its socket, as the kernel states it."""
+        path = None if self._transport is None else self._transport.get_extra_info("peername")
+        return os.path.basename(path or "")
+
     async def call(self, method: str, args: tuple[object, ...]) -> Any:
         """Return what the method returned. Raises what it raised, and :class:`NotReached`."""
         transport = self._transport
@@ -210,6 +216,8 @@ async def connect(path: str) -> Connection | None:
         _, connection = await asyncio.get_running_loop().create_unix_connection(Connection, path)
     except OSError:
         return None
+    if connection.is_open and connection.name != os.path.basename(path):
+        connection.close()  # a link to another actor's, or that under this name, by who may write into the folder
     return connection if connection.is_open else None
 
 
@@ -219,10 +227,13 @@ async def serve(path: str, ask: Asked) -> asyncio.Server | None:
         return None
     with contextlib.suppress(OSError):
         os.unlink(path)
+    opened = socket.socket(socket.AF_UNIX)
     try:
-        server = await asyncio.get_running_loop().create_unix_server(lambda: _Answering(ask), path, backlog=_BACKLOG)
-        os.chmod(path, 0o600)
+        os.fchmod(opened.fileno(), 0o600)  # the mode of what is bound: a chmod of the path would follow a link there
+        opened.bind(path)
+        loop = asyncio.get_running_loop()
+        return await loop.create_unix_server(lambda: _Answering(ask), sock=opened, backlog=_BACKLOG)
     except OSError as error:
+        opened.close()
         logger.debug("no socket for calls on this machine: {}", error)
         return None
-    return server

@@ -12,6 +12,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,6 +199,35 @@ async def test_only_processes_of_its_user_talk_to_it(tmp_path: Path, monkeypatch
             assert await reader.read() == b"", "nor does the actor"
         writer.close()
         assert actor.began == []
+
+
+async def test_a_socket_is_reached_by_its_own_path_alone(tmp_path: Path) -> None:
+    """Whoever may write into the folder could lead the calls of one actor to another."""
+    async with served(tmp_path) as (_, path):
+        (tmp_path / "linked").symlink_to(path)
+        assert await connect(str(tmp_path / "linked")) is None
+        os.rename(path, tmp_path / "renamed")
+        assert await connect(str(tmp_path / "renamed")) is None
+
+
+async def test_no_link_at_its_path_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, path = tmp_path / "other", tmp_path / "socket"
+    other.touch(0o644)
+    loops: Any = type(asyncio.get_running_loop())
+    opened = loops.create_unix_server
+
+    async def replaced(*args: object, **named: object) -> asyncio.Server:
+        server: asyncio.Server = await opened(*args, **named)
+        path.unlink()
+        path.symlink_to(other)
+        return server
+
+    path.symlink_to(other)
+    monkeypatch.setattr(loops, "create_unix_server", replaced)
+    server = await serve(str(path), Actor().ask)
+    assert server is not None
+    server.close()
+    assert stat.S_IMODE(other.stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("sent", [b"\xff" * 16, b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"])
