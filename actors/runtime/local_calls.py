@@ -54,9 +54,10 @@ def socket_path(folder: str, *names: str) -> str | None:
 
 
 def pickled_answer(answer: tuple[bool, Any]) -> bytes:
-    """The bytes of an answer. What cannot be pickled, or not be read again, is sent as text."""
+    """The bytes of an answer. What cannot be pickled, or not be read again, or is too large, is sent as text."""
     try:
         pickled = pickle.dumps(answer)
+        _check_size(pickled)
         if not answer[0]:
             pickle.loads(pickled)  # noqa: S301 - our own bytes
     except Exception:  # noqa: BLE001 - whatever the object's own code raises
@@ -64,6 +65,12 @@ def pickled_answer(answer: tuple[bool, Any]) -> bytes:
         found = "its answer cannot be sent" if well else str(value)
         pickled = pickle.dumps((False, RuntimeError(f"{type(value).__name__}: {found}")))
     return pickled
+
+
+def _check_size(message: bytes) -> None:
+    """Raise ``RuntimeError`` for what the other end does not read: it ends the connection, and with it every call."""
+    if len(message) > LARGEST_MESSAGE:
+        raise RuntimeError(f"{len(message):,} bytes are too many")
 
 
 def _is_of_our_user(transport: asyncio.BaseTransport) -> bool:
@@ -111,7 +118,7 @@ class _Messages(asyncio.Protocol):
 
     def send(self, number: int, message: bytes) -> None:
         """Send a message; nothing happens where the connection has ended."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(_HEADER.pack(len(message), number) + message)
 
     def close(self) -> None:
@@ -148,6 +155,10 @@ class _Answering(_Messages):
         number = self._running.pop(task)
         if task.cancelled():
             self.send(number, pickled_answer((False, NotReached("the call was cancelled"))))
+        elif (error := task.exception()) is not None:
+            logger.opt(exception=error).error("a call ended without an answer that can be sent")
+            ended = RuntimeError(f"{type(error).__name__} in the called method")
+            self.send(number, pickled_answer((False, ended)))
         if len(self._running) == MOST_AT_ONCE - 1 and self._transport is not None:
             self._transport.resume_reading()
 
@@ -186,7 +197,12 @@ class Connection(_Messages):
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
-            self.send(number, pickle.dumps((method, args)))
+            message = pickle.dumps((method, args))
+            try:
+                _check_size(message)
+            except RuntimeError as error:
+                raise RuntimeError(f"{method} was not sent: {error}") from None
+            self.send(number, message)
             return outcome(await answer)
         finally:
             self._waiting.pop(number, None)

@@ -25,6 +25,17 @@ class Odd(Exception):
     """An error that cannot be pickled."""
 
 
+class Nameless(Odd):
+    """The same, and it cannot be shown either."""
+
+    def __str__(self) -> str:
+        raise KeyError("nothing")
+
+
+class Unusual(BaseException):
+    """What no ``except Exception`` catches."""
+
+
 class Spoilt:
     """An object that can be sent, and not be read."""
 
@@ -48,6 +59,12 @@ class Actor:
                 raise ActorUnavailable("fx", "slice", "its process has ended")
             case "odd":
                 raise Odd(lambda: None)
+            case "nameless":
+                raise Nameless(lambda: None)
+            case "unusual":
+                raise Unusual
+            case "large":
+                return "x" * 3_000_000
             case "unsendable":
                 return lambda: None
             case "cancelled":
@@ -98,6 +115,8 @@ async def test_each_call_has_its_own_answer_whichever_comes_first(tmp_path: Path
         ("odd", RuntimeError, "Odd: "),
         ("unsendable", RuntimeError, "function: its answer cannot be sent"),
         ("cancelled", NotReached, "the call was cancelled"),
+        ("nameless", RuntimeError, "KeyError in the called method"),
+        ("unusual", RuntimeError, "Unusual in the called method"),
     ],
 )
 async def test_an_error_is_the_method_s_own(tmp_path: Path, method: str, kind: type[Exception], text: str) -> None:
@@ -114,6 +133,39 @@ async def test_what_cannot_be_read_is_an_error_of_that_call_alone(tmp_path: Path
             await connection.call("say", (Spoilt(),))
         assert actor.began == []
         assert await connection.call("say", ()) == ("say", ())
+
+
+async def test_what_is_too_large_is_an_error_of_that_call_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_calls, "LARGEST_MESSAGE", 1_000_000)
+    async with connected(tmp_path) as (actor, connection):
+        other = asyncio.ensure_future(connection.call("wait", (1,)))
+        await connection.call("say", ())
+        with pytest.raises(RuntimeError, match=r"say was not sent: 3,000,0\d\d bytes are too many"):
+            await connection.call("say", ("x" * 3_000_000,))
+        with pytest.raises(RuntimeError, match="str: its answer cannot be sent"):
+            await connection.call("large", ())
+        actor.may_end.set()
+        assert await other == ("wait", (1,))
+
+
+async def test_answers_to_a_caller_that_has_ended_are_dropped_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(tmp_path) as (actor, connection):
+        waits = [asyncio.ensure_future(connection.call("wait", (number,))) for number in range(50)]
+        while len(actor.began) < 50:
+            await asyncio.sleep(0)
+        transport = connection._transport  # noqa: SLF001 - its close would reach the actor first
+        assert transport is not None
+        transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        actor.may_end.set()
+        for wait in waits:
+            with pytest.raises(NotReached):
+                await wait
+        await asyncio.sleep(0)
+        assert caplog.messages == []
 
 
 async def test_a_call_that_is_given_up_goes_on(tmp_path: Path) -> None:
