@@ -147,15 +147,21 @@ class _Socket:
     def send(self, actor: str, method: str, args: tuple[object, ...]) -> Any:
         if self.cell is not None:
             return self.deliver([(actor, method, args)])
-        return self.connection.call(method, args)
+        return self._called(method, args)
 
     def send_many(self, actor: str, method: str, calls: Sequence[tuple[object, ...]]) -> Any:
         if self.cell is not None:
             return self.deliver([(actor, method, args) for args in calls])
-        return self.connection.call("many", (method, calls))
+        return self._called("many", (method, calls))
 
     def deliver(self, calls: Sequence[tuple[str, str, tuple[object, ...]]]) -> Any:
-        return self.connection.call("deliver", (calls,))
+        return self._called("deliver", (calls,))
+
+    async def _called(self, method: str, args: tuple[object, ...]) -> Any:
+        try:
+            return await self.connection.call(method, args)
+        except (RayError, _Late) as error:  # the method's own, and so Ray raises it
+            raise RayTaskError(method, str(error), error) from None  # type: ignore[no-untyped-call]  # Ray's
 
     def read(self, method: str, answer: Any) -> Any:
         del method

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 import ray
+from ray.exceptions import RaySystemError
 
 from actors.runtime import ray_backend
 from actors.runtime.deployment import Carried, Deployment
@@ -22,6 +23,9 @@ WITHIN_S = 60.0
 class Asked:
     """An actor that says how it was asked."""
 
+    def __init__(self) -> None:
+        self._looked = 0
+
     async def pid(self) -> int:
         """Its process."""
         return os.getpid()
@@ -33,6 +37,15 @@ class Asked:
     async def refuse(self, what: str) -> None:
         """Raise an error of its own."""
         raise ValueError(what)
+
+    async def look(self) -> None:
+        """Meet an error of the cluster."""
+        self._looked += 1
+        raise RaySystemError("no cluster")  # type: ignore[no-untyped-call]  # Ray's
+
+    async def looked(self) -> int:
+        """How often it met one."""
+        return self._looked
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,6 +82,15 @@ async def test_a_call_is_no_task_of_ray_and_has_the_same_answers(carried: Carrie
     await cluster.kill("fx/EUR_USD")
     with pytest.raises(ActorUnavailable):
         await asyncio.wait_for(called_for_ever(runtime, "fx/EUR_USD"), WITHIN_S)  # its process takes a moment to end
+
+
+async def test_an_error_of_the_cluster_that_a_method_raised_is_its_own_and_no_reason_to_call_again() -> None:
+    cluster, runtime = await made("looking")
+    await runtime.call("looking", "pid", timeout_s=WITHIN_S)
+    with pytest.raises(RaySystemError, match="no cluster"):
+        await runtime.call("looking", "look", timeout_s=WITHIN_S)
+    assert await runtime.call("looking", "looked", timeout_s=WITHIN_S) == 1
+    await cluster.kill("looking")
 
 
 async def test_a_killed_actor_is_unavailable_at_once_and_the_next_of_its_name_is_found() -> None:
