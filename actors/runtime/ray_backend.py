@@ -683,22 +683,36 @@ def _door(actor: type) -> type:
     async def on_process(self: Any) -> tuple[str, int]:  # noqa: ARG001 - whoever it is
         return str(ray.get_runtime_context().get_node_id()), os.getpid()
 
+    async def open_socket(self: Any) -> None:
+        # By name: the class is sent as it is made here, also to an earlier version, which has no such function.
+        from actors.runtime import ray_backend
+
+        (namespace, name), self._opens = self._opens, None
+        serve_calls = getattr(ray_backend, "_serve_calls", None)
+        self._server = None if serve_calls is None else await serve_calls(self, namespace, name)
+
     async def many(self: Any, method: str, calls: Sequence[tuple[object, ...]]) -> list[Answer]:
         if self._opens is not None:
-            await _open_socket(self)
+            await self._open_socket()
         asked = getattr(self._actor, method)
         return await asyncio.gather(*[answer_of(asked(*args)) for args in calls])
 
     names = [name for name, _ in inspect.getmembers(actor, inspect.isfunction) if not name.startswith("_")]
     methods = {name: _passed_on(name) for name in names}
-    own = {"many": many, "until_the_end": until_the_end, "on_node": on_node, "on_process": on_process}
+    own = {
+        "_open_socket": open_socket,
+        "many": many,
+        "until_the_end": until_the_end,
+        "on_node": on_node,
+        "on_process": on_process,
+    }
     return type(kind, (), {"__init__": __init__, "__repr__": __repr__, **own, **methods})
 
 
 def _passed_on(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     async def method(self: Any, *args: object, **named: object) -> Any:
         if self._opens is not None:
-            await _open_socket(self)
+            await self._open_socket()
         answer = getattr(self._actor, name)(*args, **named)
         return await answer if hasattr(answer, "__await__") else answer
 
@@ -706,9 +720,8 @@ def _passed_on(name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     return method
 
 
-async def _open_socket(actor: Any) -> None:
-    """Answer callers of this node over a socket, too."""
-    (namespace, name), actor._opens = actor._opens, None  # noqa: SLF001 - of the class that _door makes
+async def _serve_calls(actor: Any, namespace: str, name: str) -> asyncio.Server | None:
+    """Answer callers of this node over a socket, too. Whoever lets go of the server may end it."""
 
     async def ask(method: str, args: tuple[object, ...]) -> object:
         if method.startswith("_"):
@@ -716,8 +729,7 @@ async def _open_socket(actor: Any) -> None:
         return await getattr(actor, method)(*args)
 
     path = _socket_of(namespace, name)
-    if path is not None:
-        actor._server = await serve(path, ask)  # noqa: SLF001 - as above: whoever lets go of a server may end it
+    return None if path is None else await serve(path, ask)
 
 
 def _socket_of(namespace: str, process: str) -> str | None:

@@ -111,6 +111,8 @@ async def test_a_stopped_actor_does_not_answer_in_time_and_goes_on() -> None:
     pid = await runtime.call("stopped", "pid", timeout_s=WITHIN_S)
     os.kill(pid, signal.SIGSTOP)
     try:
+        while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
+            await asyncio.sleep(0.01)  # each of its threads stops when it is scheduled
         with pytest.raises(CallTimeout, match=r"no answer within 0\.2 s"):
             await runtime.call("stopped", "pid", timeout_s=0.2)
     finally:
