@@ -42,7 +42,6 @@ from actors.journal.types import (
 )
 from actors.names import AUDIT
 from actors.runtime.bounded_log import BoundedLog
-from actors.runtime.ports import closed
 from brokers.frozen import dataclass
 from brokers.versions import PROGRAM
 
@@ -310,12 +309,10 @@ class Audit:
         """What was written, and whether more can be; answers at once, whatever the disk does.
 
         ``error`` is why not; while there is one, a background task checks whether it still holds. ``last_outage`` is
-        the last time that it could not be written: ``since``, ``until`` and the ``reason``. Raises
-        :class:`~actors.runtime.ports.ActorUnavailable` after :meth:`close`.
+        the last time that it could not be written: ``since``, ``until`` and the ``reason``. ``closed`` is there after
+        :meth:`close`: whoever closed it and did not end it has died.
         """
-        if self._closed:
-            raise closed(AUDIT)
-        if self._error is not None and self._probing is None and self._may_try():
+        if not self._closed and self._error is not None and self._probing is None and self._may_try():
             self._probing = asyncio.create_task(self._probe())
         self._note_head_when_due()
         self._log_state()
@@ -334,6 +331,7 @@ class Audit:
             "signed_size": None if self._evidence is None else self._evidence.signed_size,
             **self._counts,
             "append_us": round(self._append_s * 1e6),
+            **({"closed": True} if self._closed else {}),
         }
 
     async def close(self) -> None:

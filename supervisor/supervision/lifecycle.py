@@ -24,7 +24,7 @@ from actors.names import AUDIT, SUPERVISOR
 from actors.reconciliation.reconciliation_pass import Status
 from actors.runtime.deployment import Cluster, Deployment
 from actors.runtime.nodes import Node, Nodes, nowhere
-from actors.runtime.ports import CallError, CallTimeout, Runtime
+from actors.runtime.ports import CallError, CallTimeout, Runtime, closed
 from brokers.versions import program_of
 from supervisor.supervision.actor_states import key_of
 from supervisor.supervision.discovery import Discovery
@@ -376,6 +376,8 @@ class Lifecycle:
         except CallError as error:
             await self.look_at_nodes()
             return Died(key, attempt, error.found)
+        if isinstance(health, dict) and health.get("closed"):
+            return Died(key, attempt, closed(key.name).found)
         self._healths.keep(key, attempt, health)
         self._heed(key, attempt, health)
         return _answer(key, attempt, health)

@@ -103,6 +103,8 @@ async def test_what_a_supervisor_stopped_and_did_not_end_works_again_under_the_n
             lambda s: {n for n, row in rows(s).items() if (row["health"]["verified_at"] or "") > began} == set(rows(s)),
             "each was found in step since",
         )
+        await hall.until(lambda s: s["supervisor"]["journal"]["writable"], "the journal is written")
+        assert (await hall.supervisor.halt(None, None, "a record", None)).failure is None
 
 
 @pytest.mark.parametrize("ended_by", ["a person", "a change"])
