@@ -306,17 +306,21 @@ async def test_another_start_takes_the_place_of_the_first(kind: Kind) -> None:
 
 @every_stream
 async def test_a_listener_may_close_what_it_listens_to(kind: Kind) -> None:
-    closing: list[Stream] = []
+    made: list[int] = []
 
     async with kind.served() as (simulator, address), kind.opened(address) as stream:
-        closing.append(stream)
-        stream.start(lambda _: closing[0].close())
-        await eventually(lambda: kind.made(simulator) == 1)
+
+        def close(_: str | None) -> None:
+            made.append(kind.made(simulator))  # more than one where the first took too long on a busy machine
+            stream.close()
+
+        stream.start(close)
+        await eventually(lambda: kind.made(simulator) >= 1)
         if kind is IB:
             await eventually(lambda: stream.state is LIVE and kind.ready(simulator))
             trade(kind, simulator)
         await eventually(lambda: stream.state is CLOSED)
-        assert kind.made(simulator) == 1
+        assert kind.made(simulator) == made[0]
 
 
 @every_stream
