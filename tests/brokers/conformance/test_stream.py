@@ -300,7 +300,8 @@ async def test_another_start_takes_the_place_of_the_first(kind: Kind) -> None:
         first.clear()
         await eventually(lambda: (None in second or kind is IB) and stream.state is LIVE and kind.ready(simulator))
         trade(kind, simulator)
-        await eventually(lambda: kind.symbols[0] in second)
+        # TWS is connected to anew where a busy machine lets it be late: then everything is to be looked at.
+        await eventually(lambda: kind.symbols[0] in second or (kind is IB and None in second))
         assert first == []
 
 
