@@ -185,6 +185,10 @@ def test_a_step_that_fails_is_logged_and_the_next_goes_on(warnings: list[str]) -
     thread.start()
     try:
         until(lambda: bool(warnings))
+        failed = simulator.dump()
+        until(lambda: simulator.dump() != failed)
+        assert any("a step failed" in line for line in warnings)
+        assert thread.is_alive()
     finally:
         stop.set()
         thread.join()

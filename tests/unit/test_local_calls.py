@@ -9,7 +9,7 @@ import pickle
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,15 @@ async def connected(directory: Path) -> AsyncIterator[tuple[Actor, Connection]]:
             connection.close()
 
 
+@contextlib.contextmanager
+def listens(path: str) -> Iterator[socket.socket]:
+    """A process that is connected to, and answers nothing by itself."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        yield listening
+
+
 async def test_each_call_has_its_own_answer_whichever_comes_first(tmp_path: Path) -> None:
     async with connected(tmp_path) as (actor, connection):
         waits = [asyncio.ensure_future(connection.call("wait", (number,))) for number in range(3)]
@@ -180,9 +189,7 @@ async def test_a_call_that_is_given_up_goes_on(tmp_path: Path) -> None:
 async def test_the_end_of_the_process_ends_every_call(tmp_path: Path) -> None:
     """The kernel closes what a killed process had open."""
     path = str(tmp_path / "socket")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
-        listening.listen()
+    with listens(path) as listening:
         connection = await connect(path)
         assert connection is not None
         waits = [asyncio.ensure_future(connection.call("wait", ())) for _ in range(2)]
@@ -212,9 +219,7 @@ async def test_a_process_that_reads_nothing_is_sent_no_more_than_so_much(
 ) -> None:
     monkeypatch.setattr(local_calls, "UNSENT_AT_MOST", 1_000_000)
     path = str(tmp_path / "socket")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
-        listening.listen()
+    with listens(path):
         connection = await connect(path)
         assert connection is not None
         first = asyncio.ensure_future(connection.call("say", ("x" * 3_000_000,)))
