@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from actors.book import payloads
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
@@ -35,6 +36,7 @@ from brokers.clocks import BrokerTime, broker_time, shown
 from brokers.model import (
     Complete,
     Failed,
+    Fill,
     Order,
     OrderQuery,
     OrderStatus,
@@ -340,8 +342,9 @@ def _merge_slices(work: ReconciliationPass, order: BookOrder, row: Order) -> Boo
 
 def _counts_more_than_a_correction_left(work: ReconciliationPass, order: BookOrder, row: Order) -> bool:
     """Whether a row that counts more than a correction left is applied. It lags behind the correction, or counts a fill
-    that nobody reported. The broker is asked for the order's fills; if it reports no further ones, a row that counts
-    exactly the quantity taken back lags, unless a person decides otherwise; any other quantity counts with proof."""
+    that nobody reported, or one beyond what was ordered, which counted nothing until the correction made room for it.
+    The broker is asked for the order's fills. If it reports no further ones, a row that counts exactly the quantity
+    taken back lags, unless a person decides otherwise; any other quantity counts with proof."""
     if not isinstance(work.slice.fills, Complete):
         work.found(_filled_mismatch(order, row, correction=None, needs_proof=False))
         return False
@@ -357,11 +360,31 @@ def _counts_more_than_a_correction_left(work: ReconciliationPass, order: BookOrd
     booked = infer_fill(work, order, row)
     infer = Correction.INFER_FILL if booked is not None else None
     lags = row.filled_quantity == order.filled_quantity + order.taken_back
+    lags = lags and row.filled_quantity != order.filled_quantity + _beyond(work, order, answer.fills)
     found = replace(_filled_mismatch(order, row, infer, needs_proof=not lags), severity=Severity.WARNING)
     if not work.found(replace(found, for_a_person=lags)) or booked is None:
         return False
     work.emit(EventType.ORDER_FILLED, payloads.booked_fill_to(booked), booked.fill_id, Severity.WARNING)
     return True
+
+
+def _beyond(work: ReconciliationPass, order: BookOrder, answered: Iterable[Fill]) -> Decimal:
+    """The quantity of those fills of an order, as the broker lists them now, that the book knows and does not count.
+    (It counts those from before it adopted the order with the order's row.)"""
+    listed = {fill.key: fill for fill in (*rows_of(work.slice.fills), *answered)}
+    corrected = {fill.corrects.key for fill in listed.values() if fill.corrects is not None}
+    of_order = (order.broker_order_id, *order.slices)
+    return sum(
+        (
+            fill.quantity
+            for key, fill in listed.items()
+            if key in work.book.uncounted
+            and key not in corrected
+            and fill.broker_order_id in of_order
+            and (order.adopted_at is None or fill.time > order.adopted_at)
+        ),
+        ZERO,
+    )
 
 
 def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> None:

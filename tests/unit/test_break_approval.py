@@ -16,6 +16,7 @@ from actors.events import Event, EventType, Severity, event_id
 from actors.instrument.book_keeper import clock_stepped
 from brokers.model import Corrected, OrderStatus
 from tests.unit.builders import (
+    FAILED,
     Desk,
     at,
     dec,
@@ -251,6 +252,43 @@ def test_a_row_that_goes_on_counting_what_was_taken_back_is_believed_by_a_person
     assert (int(after.filled_quantity), desk.quantities(), len(desk.book.breaks)) == (5, {}, 0)
     assert desk.look(slice_at(510, [], [row])).status.value == "SUCCESS"
     desk.restart()
+
+
+def test_a_row_that_counts_fills_beyond_what_was_ordered_as_well_does_not_lag_behind_a_correction() -> None:
+    """The broker busts a fill and fills the order again before anybody reports the bust. Until then the further fill
+    exceeds the order, and counts nothing; afterwards the row counts exactly what the bust took back. A row that lags
+    counts the same, but the broker lists no such fill."""
+    desk = Desk(Policy(settle=timedelta(0), confirm_gap=timedelta(milliseconds=100)))
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", quantity=9, status=OrderStatus.OPEN, submitted_at=at(1)), at_s=1)
+    first = fill("F1", 4, at_s=2, order_id="B1")
+    further = [fill("F2", 2, at_s=3, order_id="B1"), fill("F3", 1, at_s=4, order_id="B1")]
+    beyond = fill("F4", 4, at_s=5, order_id="B1")
+    row = order("B1", 9, 7, OrderStatus.PARTIALLY_FILLED, client_id="c1", average="1.1")
+    desk.look(slice_at(10, [pos(7)], [row], [first, *further]))
+    desk.look(slice_at(11, FAILED, FAILED, [beyond]))
+    assert "F4" in desk.book.applied
+    bust = replace(first, fill_id="C1", quantity=dec(0), corrects=Corrected("F1", dec(4), first.price))
+    for second in (20, 21, 22):
+        last = desk.look(slice_at(second, [pos(7)], [row], [beyond, bust, *further]))
+    (found,) = desk.book.orders.values()
+    assert (int(found.filled_quantity), desk.quantities(), desk.book.breaks) == (7, {"net": dec(7)}, {})
+    assert last.status.value == "SUCCESS"
+    desk.restart()
+
+
+def test_a_fill_from_before_its_order_was_adopted_is_none_beyond_what_was_ordered() -> None:
+    desk = Desk(Policy(settle=timedelta(0), confirm_gap=timedelta(milliseconds=100)))
+    before, then = fill("F1", 4, at_s=2, order_id="B1"), fill("F2", 4, at_s=12, order_id="B1")
+    partial = OrderStatus.PARTIALLY_FILLED
+    desk.look(slice_at(10, [pos(4)], [order("B1", 20, 4, partial, average="1.1")], [before]))
+    row = order("B1", 20, 8, partial, average="1.1")
+    desk.look(slice_at(13, [pos(8)], [row], [before, then]))
+    assert "F1" in desk.book.uncounted
+    bust = replace(then, fill_id="C1", quantity=dec(0), corrects=Corrected("F2", dec(4), then.price))
+    for second in (20, 21, 400):
+        desk.look(slice_at(second, [pos(4)], [row], [before, bust]))
+    assert (only(desk).type, desk.quantities()) == (DiscrepancyType.FILLED_MISMATCH, {"net": dec(4)})
 
 
 def test_an_approval_from_before_the_clock_was_set_back_counts_after_it() -> None:
