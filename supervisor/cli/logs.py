@@ -32,7 +32,7 @@ _CHATTY = {
     "oandapyV20": logging.CRITICAL,  # each request, and each refused one a second time
     "urllib3": logging.ERROR,
     "asyncio": logging.ERROR,
-    # The subjects of its messages are handled in actors.runtime.ray_backend, and by our own handling of signals.
+    # The subjects of its messages are handled in actors.runtime.ray_session, and by our own handling of signals.
     "ray._private.authentication.authentication_token_setup": logging.ERROR,
     "ray._private.worker": logging.ERROR,
 }

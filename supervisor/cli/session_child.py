@@ -159,7 +159,7 @@ class _Child:
             raise _AskedToStop
 
     def _watch(self, supervisor: Started) -> None:
-        from actors.runtime.ray_backend import dashboard_url
+        from actors.runtime.ray_session import dashboard_url
 
         self._show(dashboard=dashboard_url())
         kill = _kill if self._order.configuration.ray.address == "local" else None

@@ -207,11 +207,11 @@ class AsyncHandle(AsyncChanges):
         except CallError as error:
             raise NotAnswered(f"the supervisor did not stop: {error}") from None
         if place.run is not None and place.run.detached and place.configuration is not None:
-            from actors.runtime import ray_backend
+            from actors.runtime import ray_cluster
             from supervisor.client import run_file
 
             try:
-                ray_backend.kill(SUPERVISOR, place.namespace)
+                ray_cluster.kill(SUPERVISOR, place.namespace)
             except ConnectionError as error:
                 raise NotAnswered(f"the supervisor's actors have stopped. {error}") from None
             run_file.remove(place.configuration)

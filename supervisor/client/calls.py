@@ -18,7 +18,7 @@ from brokers.kit.backoff import backoff_s
 from supervisor.client.link import Link
 
 if TYPE_CHECKING:
-    from actors.runtime.ray_backend import Client
+    from actors.runtime.ray_client import Client
     from supervisor.client.local_door import DoorClient
 
 T = TypeVar("T")

@@ -223,7 +223,7 @@ def _may_be_back(place: Place) -> bool:
 def _open(place: Place, remedy: str, timeout_s: float, again: Connection | None) -> Connection:
     _check_somebody_may_be_there(place, remedy, timeout_s)
     link = _join(place, remedy)
-    from actors.runtime.ray_backend import AwaitingClient, Client
+    from actors.runtime.ray_client import AwaitingClient, Client
 
     blocking = BlockingPort(Client(place.namespace), link)
     awaiting = AwaitingPort(AwaitingClient(place.namespace), link)
@@ -338,9 +338,9 @@ def _connected_to() -> str | None:
     """The cluster that this process is already connected to. Does not import Ray."""
     if "ray" not in sys.modules:
         return None
-    from actors.runtime import ray_backend
+    from actors.runtime import ray_session
 
-    return ray_backend.connected_to()
+    return ray_session.connected_to()
 
 
 def _join(place: Place, remedy: str) -> Link:
@@ -368,9 +368,9 @@ def _connect(place: Place, remedy: str) -> None:
         raise RayConflict(str(error)) from None
     try:
         with outliving_the_cluster(), without_advice():
-            from actors.runtime import ray_backend
+            from actors.runtime import ray_client
 
-            ray_backend.join(place.cluster, place.namespace)
+            ray_client.join(place.cluster, place.namespace)
     except (ConnectionError, RuntimeError) as error:
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise NotRunning(f"{place.named_by}, which refuses the connection: {said}", remedy) from None

@@ -143,9 +143,9 @@ class Link:
             if not self._ours or self._left or self._calls:
                 return
             self._left = True
-        from actors.runtime import ray_backend
+        from actors.runtime import ray_session
 
-        ray_backend.leave()
+        ray_session.leave()
         self._done.set()
 
 

@@ -39,7 +39,7 @@ from supervisor.supervision.local_door import Door
 
 if TYPE_CHECKING:
     from actors.runtime.deployment import Deployment
-    from actors.runtime.ray_backend import Client
+    from actors.runtime.ray_client import Client
     from supervisor.changes.transaction import Changed
     from supervisor.supervision.draining import Drained
     from supervisor.supervision.rolling import RollBegun
@@ -208,12 +208,12 @@ class Started(Running):
         """Start it again where it has ended without having been stopped; returns whether it did. Ray restarts a
         supervisor that crashes, but not one that ends by itself or by Ray's `kill`. Call this repeatedly while the
         supervisor does not answer."""
-        from actors.runtime import ray_backend
+        from actors.runtime import ray_client, ray_cluster
 
         namespace = self._configuration.ray.namespace
         run = run_file.read(self._configuration)
         ours = run is not None and run.pid == os.getpid()  # a stop removes the run file
-        if not ours or not ray_backend.is_gone(SUPERVISOR, namespace, _LOOKED_UP_WITHIN_S):
+        if not ours or not ray_client.is_gone(SUPERVISOR, namespace, _LOOKED_UP_WITHIN_S):
             self._gone_since_s = None
             return False
         now_s = time.monotonic()
@@ -223,7 +223,7 @@ class Started(Running):
         self._gone_since_s = None
         logger.error("the supervisor has ended without being stopped, and is being started again")
         try:
-            ray_backend.create(self._made, namespace)
+            ray_cluster.create(self._made, namespace)
         except Exception as error:  # noqa: BLE001 - whatever keeps Ray from it: it is logged and tried again
             logger.error("the supervisor cannot be started again now: {}", error)
             return False
@@ -277,9 +277,9 @@ def reach(run: RunFile, named_by: str, *, local: bool, by_cluster: bool = False)
         raise gone from error
     try:
         ray_environment.prepare(run.cluster)
-        from actors.runtime import ray_backend
+        from actors.runtime import ray_client
 
-        running = Running(ray_backend.join(run.cluster, run.namespace))
+        running = Running(ray_client.join(run.cluster, run.namespace))
         running.pid()
     except (ConnectionError, CallError, RuntimeError) as error:
         raise gone from error
@@ -304,29 +304,29 @@ def started(
     if is_address(address):
         _answers(address)
     ray_environment.prepare(None if address == "local" else Address(address, os.environ.get("RAY_AUTH_MODE", "token")))
-    from actors.runtime import ray_backend
+    from actors.runtime import ray_client, ray_cluster, ray_session
 
     namespace = configuration.ray.namespace
     try:
         on_step("starting Ray" if address == "local" else f"joining the Ray cluster at {address}")
-        joined = ray_backend.start_or_join(address, namespace, dashboard=dashboard)
-        if address != "local" and ray_backend.lets_everybody_in(joined.gcs):
+        joined = ray_session.start_or_join(address, namespace, dashboard=dashboard)
+        if address != "local" and ray_session.lets_everybody_in(joined.gcs):
             if configuration.ray.require_auth:
                 raise OpenCluster(joined.gcs)
             logger.warning("{}", OpenCluster(joined.gcs))
-        why = nowhere(configuration.journal_place, ray_backend.machines().living)
+        why = nowhere(configuration.journal_place, ray_cluster.machines().living)
         if why is not None:
             raise NoNode(why)
         on_step("starting the supervisor")
         door = local_door.new_door()
         made = _made(configuration, door)
-        running = Started(ray_backend.Client(namespace), configuration, made)
+        running = Started(ray_client.Client(namespace), configuration, made)
         _create(made, running, namespace)
         former = run_file.read(configuration)
         if former is not None and former.door is not None:
             local_door.remove(former.door)  # left by a start that was killed
         path, token = (None, None) if door is None else (door.path, door.token.hex())
-        seen = (ray_backend.dashboard_url(), ray_backend.logs_folder())
+        seen = (ray_session.dashboard_url(), ray_session.logs_folder())
         run = RunFile(joined.gcs, joined.auth_mode, namespace, os.getpid(), detach, path, token, *seen)
         run_file.write(configuration, run)
         try:
@@ -335,7 +335,7 @@ def started(
             if not detach:
                 end(configuration, running, on_step)
     finally:
-        ray_backend.leave()
+        ray_session.leave()
 
 
 def _answers(address: str) -> None:
@@ -350,37 +350,37 @@ def _answers(address: str) -> None:
 
 def end(configuration: Configuration, running: Running, on_step: Callable[[str], None]) -> None:
     """Stop every actor in order, then the supervisor itself."""
-    from actors.runtime import ray_backend
+    from actors.runtime import ray_cluster
 
     on_step("stopping, in order")
     with contextlib.suppress(CallError):
         running.stop()
-    ray_backend.kill(SUPERVISOR, configuration.ray.namespace)
+    ray_cluster.kill(SUPERVISOR, configuration.ray.namespace)
     run_file.remove(configuration)
 
 
 def _made(configuration: Configuration, door: Door | None) -> Deployment:
     from actors.journal.actor import Audit
-    from actors.runtime import ray_backend
+    from actors.runtime import ray_backend, ray_cluster
     from actors.runtime.deployment import Deployment
     from brokers.registry import open_broker
     from supervisor.changes import applied_configuration
     from supervisor.supervision.actor import Supervisor
 
     namespace = configuration.ray.namespace
-    runtime, cluster = ray_backend.RayRuntime(namespace), ray_backend.RayCluster(namespace)
+    runtime, cluster = ray_backend.RayRuntime(namespace), ray_cluster.RayCluster(namespace)
     # Ray restarts it with these very arguments; by its run it knows what was changed since.
     args = (configuration, runtime, cluster, open_broker, Audit, applied_configuration.new_run(configuration, door))
     return Deployment(SUPERVISOR, Supervisor, args, immortal=True, place=configuration.journal_place)
 
 
 def _create(made: Deployment, running: Running, namespace: str) -> None:
-    from actors.runtime import ray_backend
+    from actors.runtime import ray_cluster
 
     with contextlib.suppress(CallError):
         pid = running.pid()
         raise AlreadyRunning(f"process {pid} in namespace {namespace}. Stop it first, or name another ray.namespace")
-    ray_backend.create(made, namespace)
+    ray_cluster.create(made, namespace)
     running.pid()
 
 

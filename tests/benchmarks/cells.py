@@ -27,7 +27,7 @@ prepare(None)
 
 import psutil  # noqa: E402 - what prepare sets must be set before Ray is imported
 
-from actors.runtime import ray_backend  # noqa: E402 - as above
+from actors.runtime import ray_backend, ray_client, ray_cluster, ray_session  # noqa: E402 - as above
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.model import Side  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
@@ -109,14 +109,14 @@ def _worked_s(pids: set[int]) -> float:
 
 
 def _fleet(count: int, interval_s: float, per_actor: str, measured_s: float) -> Costs:
-    ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
+    ray_session.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         with _brokers(count) as brokers, tempfile.TemporaryDirectory() as directory:
             configuration = load(_configuration(Path(directory), brokers, interval_s, per_actor))
-            running = Running(ray_backend.Client(NAMESPACE))
+            running = Running(ray_client.Client(NAMESPACE))
             began_s = time.perf_counter()
-            runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_backend.RayCluster(NAMESPACE)
-            ray_backend.create(
+            runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_cluster.RayCluster(NAMESPACE)
+            ray_cluster.create(
                 Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True), NAMESPACE
             )
             while True:
@@ -143,10 +143,10 @@ def _fleet(count: int, interval_s: float, per_actor: str, measured_s: float) -> 
             ran = (_cycles(running.status()) - cycles) / due
             costs = Costs(up_s, _memory_mb(mine), cores[0], _memory_mb(everybody), cores[1], len(mine), ran)
             running.stop()
-            ray_backend.kill(SUPERVISOR, NAMESPACE)
+            ray_cluster.kill(SUPERVISOR, NAMESPACE)
             return costs
     finally:
-        ray_backend.leave()
+        ray_session.leave()
 
 
 FORMS = ("1", "500")

@@ -28,7 +28,7 @@ prepare(None)
 import psutil  # noqa: E402 - what prepare sets must be set before Ray is imported
 import ray  # noqa: E402 - as above
 
-from actors.runtime import ray_backend  # noqa: E402 - as above
+from actors.runtime import ray_backend, ray_client, ray_cluster, ray_session  # noqa: E402 - as above
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.model import Side  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
@@ -56,11 +56,11 @@ class Empty:
 @contextmanager
 def _a_cluster() -> Iterator[None]:
     """One for each fleet, as `start` makes it, so that none finds processes that another has used up or left behind."""
-    ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
+    ray_session.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         yield
     finally:
-        ray_backend.leave()
+        ray_session.leave()
 
 
 def _await_quiet() -> None:
@@ -122,12 +122,12 @@ def _our_fleet(directory: Path, count: int, interval_s: float) -> tuple[float, f
     for name in names:
         simulator.trade(name, Side.BUY, Decimal(100))
     configuration = load(_configuration(directory, simulator.start(), names, interval_s))
-    running = Running(ray_backend.Client(NAMESPACE))
+    running = Running(ray_client.Client(NAMESPACE))
     _await_quiet()
     began_s = time.perf_counter()
-    runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_backend.RayCluster(NAMESPACE)
+    runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_cluster.RayCluster(NAMESPACE)
     made = Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
-    ray_backend.create(made, NAMESPACE)
+    ray_cluster.create(made, NAMESPACE)
     while True:
         status = running.status()
         rows = _rows(status)
@@ -144,7 +144,7 @@ def _our_fleet(directory: Path, count: int, interval_s: float) -> tuple[float, f
     calls = (_calls(status) - before) / intervals
     memory = sorted(_private_mb(row["health"]["pid"]) for row in _rows(status))[count // 2]
     running.stop()
-    ray_backend.kill(SUPERVISOR, NAMESPACE)
+    ray_cluster.kill(SUPERVISOR, NAMESPACE)
     simulator.close()
     return took_s, memory, calls
 

@@ -30,7 +30,7 @@ import ray  # noqa: E402 - what prepare sets must be set before Ray is imported
 import supervisor as package  # noqa: E402 - as above
 from actors.messages import CycleReport, InstrumentHealth, Statistics  # noqa: E402 - as above
 from actors.reconciliation.reconciliation_pass import Status  # noqa: E402 - as above
-from actors.runtime import ray_backend  # noqa: E402 - as above
+from actors.runtime import ray_backend, ray_client, ray_cluster  # noqa: E402 - as above
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
 from supervisor.client import processes  # noqa: E402 - as above
@@ -115,10 +115,10 @@ def _measure(directory: Path, rounds: int) -> dict[str, float]:
     names = [f"PAIR_{number:03d}" for number in range(FLEET)]
     many = _configuration(directory, "http://127.0.0.1:9", names)
     fleet = Deployment(
-        "fleet", Fleet, (many, ray_backend.RayRuntime("empty"), ray_backend.RayCluster("empty")), begin="fill"
+        "fleet", Fleet, (many, ray_backend.RayRuntime("empty"), ray_cluster.RayCluster("empty")), begin="fill"
     )
-    asyncio.run(ray_backend.RayCluster("handle-benchmark").create(fleet, 30.0))
-    client = ray_backend.Client("handle-benchmark")
+    asyncio.run(ray_cluster.RayCluster("handle-benchmark").create(fleet, 30.0))
+    client = ray_client.Client("handle-benchmark")
     with package.connect(directory / "accounts1.yaml") as sup:
         eur = sup.instrument("fx", "EUR_USD")
         while not eur.trading_allowed():
@@ -149,7 +149,7 @@ def _measure(directory: Path, rounds: int) -> dict[str, float]:
                 took_ms = _took_ms(question)
                 if number >= WARM_UP:
                     samples[name].append(took_ms)
-    ray_backend.kill("fleet", "handle-benchmark")
+    ray_cluster.kill("fleet", "handle-benchmark")
     return {name: statistics.median(found) for name, found in samples.items()}
 
 

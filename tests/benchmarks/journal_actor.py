@@ -25,7 +25,7 @@ from actors.events import Event  # noqa: E402 - as above
 from actors.journal.actor import Audit  # noqa: E402 - as above
 from actors.journal.store import Journal  # noqa: E402 - as above
 from actors.journal.types import Appended, JournalInUse  # noqa: E402 - as above
-from actors.runtime import ray_backend  # noqa: E402 - what prepare sets must be set before Ray is imported
+from actors.runtime import ray_backend, ray_cluster, ray_session  # noqa: E402 - what prepare sets must be set before Ray is imported
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from tests.benchmarks.form import Figure, show  # noqa: E402 - as above
 from tests.benchmarks.journal import (  # noqa: E402 - as above
@@ -104,21 +104,21 @@ def _opened(url: str) -> Journal:
 
 def figures(*, quick: bool = False, writers: int = 100) -> Iterator[Figure]:
     """The audit actor and one that does nothing, in turns; raises where what was acknowledged is not on disk."""
-    ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
+    ray_session.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         with tempfile.TemporaryDirectory() as directory:
             url = f"sqlite:///{Path(directory)}/journal.db"
             for name, actor, given in ((NOTHING, Nothing, ()), (AUDIT, Audit, (url,))):
-                ray_backend.create(Deployment(name, actor, given, begin=None), NAMESPACE)
+                ray_cluster.create(Deployment(name, actor, given, begin=None), NAMESPACE)
             each, for_s = (2, 3.0) if quick else (APPENDS_EACH, MEASURED_S)
             idle, ours, took_ms, acknowledged = asyncio.run(_measure(writers, each, for_s))
-            ray_backend.kill(AUDIT, NAMESPACE)
-            ray_backend.kill(NOTHING, NAMESPACE)
+            ray_cluster.kill(AUDIT, NAMESPACE)
+            ray_cluster.kill(NOTHING, NAMESPACE)
             written = _opened(url)
             found = written.verify()
             written.close()
     finally:
-        ray_backend.leave()
+        ray_session.leave()
     if not found.ok or found.records < acknowledged:
         raise AssertionError(f"{acknowledged} acknowledged, {found.records} on disk after a kill, intact: {found.ok}")
     name = f"an append of ten events through the audit actor, {writers} writers"

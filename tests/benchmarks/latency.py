@@ -29,7 +29,7 @@ prepare(None)
 import ray  # noqa: E402 - what prepare sets must be set before Ray is imported
 
 from actors.events import EventType  # noqa: E402 - as above
-from actors.runtime import ray_backend  # noqa: E402 - as above
+from actors.runtime import ray_backend, ray_client, ray_cluster, ray_session  # noqa: E402 - as above
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.model import Side  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
@@ -119,23 +119,23 @@ def figures(*, quick: bool = False, events: int = 500) -> Iterator[Figure]:
     events = 40 if quick else events
     simulator = OandaSimulator(ACCOUNT_ID, TOKEN, instruments=names, hedging=False)
     rest, stream = simulator.start(), simulator.start_stream()
-    ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
+    ray_session.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         floor_ms = _three_calls_ms()
         with tempfile.TemporaryDirectory() as directory:
             configuration = load(_configuration(Path(directory), rest, stream, names))
-            runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_backend.RayCluster(NAMESPACE)
+            runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_cluster.RayCluster(NAMESPACE)
             made = Deployment(SUPERVISOR, Supervisor, (configuration, runtime, cluster), immortal=True)
-            ray_backend.create(made, NAMESPACE)
-            running = Running(ray_backend.Client(NAMESPACE))
+            ray_cluster.create(made, NAMESPACE)
+            running = Running(ray_client.Client(NAMESPACE))
             _wait_until_up(running)
             time.sleep(SETTLED_AFTER_S)
             alone = _measure(simulator, configuration.journal_url, names, events, ALONE_S)
             burst = _measure(simulator, configuration.journal_url, names, events, 0.0)
             running.stop()
-            ray_backend.kill(SUPERVISOR, NAMESPACE)
+            ray_cluster.kill(SUPERVISOR, NAMESPACE)
     finally:
-        ray_backend.leave()
+        ray_session.leave()
         simulator.close()
     name = f"fill on the socket to durable event, {len(names)} instruments"
     for which, taken in ((name, alone), (f"{name}, in a burst", burst)):

@@ -29,7 +29,7 @@ prepare(None)
 import ray  # noqa: E402 - what prepare sets must be set before Ray is imported
 from ray.exceptions import RayActorError  # noqa: E402 - as above
 
-from actors.runtime import ray_backend  # noqa: E402 - as above
+from actors.runtime import ray_backend, ray_client, ray_cluster, ray_session  # noqa: E402 - as above
 from actors.runtime.deployment import Deployment  # noqa: E402 - as above
 from brokers.model import Side  # noqa: E402 - as above
 from brokers.simulators.oanda import OandaSimulator  # noqa: E402 - as above
@@ -48,7 +48,7 @@ WITHIN_S = 60.0
 
 
 def _empty(name: str) -> Any:
-    return ray_backend.create(Deployment(name, Empty, (), begin=None), NAMESPACE)
+    return ray_cluster.create(Deployment(name, Empty, (), begin=None), NAMESPACE)
 
 
 def _empties_s(count: int) -> list[float]:
@@ -63,10 +63,10 @@ def _empties_s(count: int) -> list[float]:
         try:
             ray.get(noticed)
         except RayActorError:
-            ray_backend.kill(name, NAMESPACE)
+            ray_cluster.kill(name, NAMESPACE)
         ray.get(_empty(name).pid.remote())
         taken.append(time.perf_counter() - began_s)
-        ray_backend.kill(name, NAMESPACE)
+        ray_cluster.kill(name, NAMESPACE)
     return taken
 
 
@@ -98,10 +98,10 @@ def _instruments_s(count: int, directory: Path) -> list[float]:
         f"accounts: [{{name: fx, broker: oanda, account_id: {ACCOUNT_ID}, token: {TOKEN}, "
         f"rest_url: '{simulator.start()}', instruments: [{', '.join(names)}]}}]\n"
     )
-    running = Running(ray_backend.Client(NAMESPACE))
-    runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_backend.RayCluster(NAMESPACE)
+    running = Running(ray_client.Client(NAMESPACE))
+    runtime, cluster = ray_backend.RayRuntime(NAMESPACE), ray_cluster.RayCluster(NAMESPACE)
     made = Deployment(SUPERVISOR, Supervisor, (load(path), runtime, cluster), immortal=True)
-    ray_backend.create(made, NAMESPACE)
+    ray_cluster.create(made, NAMESPACE)
     taken = []
     try:
         pids = {name: _await_verified(running, name, None) for name in names}
@@ -113,7 +113,7 @@ def _instruments_s(count: int, directory: Path) -> list[float]:
             taken.append(time.perf_counter() - began_s)
     finally:
         running.stop()
-        ray_backend.kill(SUPERVISOR, NAMESPACE)
+        ray_cluster.kill(SUPERVISOR, NAMESPACE)
         simulator.close()
     return taken
 
@@ -121,13 +121,13 @@ def _instruments_s(count: int, directory: Path) -> list[float]:
 def figures(*, quick: bool = False, instruments: int = 20) -> Iterator[Figure]:
     """So many of both, in one cluster."""
     count = 3 if quick else instruments
-    ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
+    ray_session.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         empty_s = statistics.median(_empties_s(count))
         with tempfile.TemporaryDirectory() as directory:
             ours_s = _instruments_s(count, Path(directory))
     finally:
-        ray_backend.leave()
+        ray_session.leave()
     floor = "an empty actor killed and made again"
     yield Figure(
         "an instrument from kill -9 to verified, median", statistics.median(ours_s), "s", empty_s, floor, "2 x"

@@ -22,7 +22,7 @@ def main(version: str) -> None:
     import ray
 
     import supervisor
-    from actors.runtime import ray_backend
+    from actors.runtime import ray_cluster, ray_session
     from supervisor.client import processes
     from supervisor.config.loader import load
     from tests.cluster.conftest import CONFIGURATION, all_verified, until
@@ -34,11 +34,11 @@ def main(version: str) -> None:
         path.write_text(CONFIGURATION.format(directory=folder))
         with processes.started(load(path), detach=False, on_step=print, dashboard=False) as running:
             until(running, all_verified, "everything is up and verified")
-            gcs = ray_backend.connected_to()
+            gcs = ray_session.connected_to()
             assert gcs is not None
-            assert not ray_backend.lets_everybody_in(gcs), "somebody without a token is let in"
-            assert len(ray_backend.machines().living) == 1
-            ray_backend.placement((("zone", "a"),), "ab" * 28)  # the options are there
+            assert not ray_session.lets_everybody_in(gcs), "somebody without a token is let in"
+            assert len(ray_cluster.machines().living) == 1
+            ray_cluster.placement((("zone", "a"),), "ab" * 28)  # the options are there
             with supervisor.connect(path) as handle:
                 assert handle.status().to_dict()["status"] in {"SUCCESS", "REPAIRED", "DEGRADED"}
                 assert handle.restart("fx/GBP_JPY")

@@ -12,7 +12,7 @@ import pytest
 import ray
 from ray.exceptions import RaySystemError
 
-from actors.runtime import ray_backend
+from actors.runtime import ray_backend, ray_client, ray_cluster, ray_session
 from actors.runtime.deployment import Carried, Deployment
 from actors.runtime.ports import ActorUnavailable, CallTimeout
 
@@ -50,16 +50,16 @@ class Asked:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray_backend.start_or_join("local", NAMESPACE, dashboard=False)
+    ray_session.start_or_join("local", NAMESPACE, dashboard=False)
     try:
         yield
     finally:
-        ray_backend.leave()
+        ray_session.leave()
 
 
-async def made(name: str, carried: Carried | None = None) -> tuple[ray_backend.RayCluster, ray_backend.RayRuntime]:
+async def made(name: str, carried: Carried | None = None) -> tuple[ray_cluster.RayCluster, ray_backend.RayRuntime]:
     """An actor with that name, and someone to call it who has called it once."""
-    cluster, runtime = ray_backend.RayCluster(NAMESPACE), ray_backend.RayRuntime(NAMESPACE)
+    cluster, runtime = ray_cluster.RayCluster(NAMESPACE), ray_backend.RayRuntime(NAMESPACE)
     await cluster.create(Deployment(name, Asked, (), begin="pid", carried=carried), WITHIN_S)
     await runtime.call(name, "pid", timeout_s=WITHIN_S)
     return cluster, runtime
@@ -123,9 +123,9 @@ async def test_a_stopped_actor_does_not_answer_in_time_and_goes_on() -> None:
 
 async def test_a_caller_without_sockets_reaches_it_through_ray() -> None:
     cluster, _ = await made("both")
-    program = ray_backend.AwaitingClient(NAMESPACE)
+    program = ray_client.AwaitingClient(NAMESPACE)
     tasks = {await program.call("both", "task", timeout_s=WITHIN_S) for _ in range(3)}
-    blocking = ray_backend.Client(NAMESPACE)
+    blocking = ray_client.Client(NAMESPACE)
     tasks |= {await asyncio.to_thread(blocking.call, "both", "task", timeout_s=WITHIN_S) for _ in range(3)}
     assert len(tasks) == 6
     await cluster.kill("both")

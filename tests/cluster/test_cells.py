@@ -14,7 +14,7 @@ import ray
 from actors.events import EventType
 from actors.journal.store import Journal
 from actors.names import cell_account
-from actors.runtime import ray_backend
+from actors.runtime import ray_backend, ray_client
 from supervisor.client import processes
 from supervisor.client.processes import Running
 from supervisor.config.loader import load
@@ -71,7 +71,7 @@ def test_those_of_one_account_share_a_process_and_each_is_found_restarted_and_br
     asyncio.run(_reaches_whoever_has_taken_the_place(shared, "fx"))
     status = until(shared, all_verified, "the account is back")
 
-    strategy = ray_backend.Client(NAMESPACE)
+    strategy = ray_client.Client(NAMESPACE)
     assert strategy.call("fx/EUR_USD", "trading_allowed", timeout_s=10).account == "fx"
 
     cycles = rows["fx/GBP_JPY"]["health"]["cycles"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.runtime import ray_backend
+from actors.runtime import ray_cluster
 from actors.runtime.nodes import OF_ONE_NODE, Place, place_of
 
 NODE = "ab" * 28
@@ -31,7 +31,7 @@ def test_ray_takes_the_options_that_place_an_actor(place: Place, node: str | Non
     class Placed:
         pass
 
-    options = ray_backend.placement(place, node)
+    options = ray_cluster.placement(place, node)
     assert options == wanted
     actor: Any = ray.remote(Placed)
     actor.options(num_cpus=0, lifetime="detached", name="placed", **options)  # raises where Ray knows them not

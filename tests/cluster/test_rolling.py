@@ -21,7 +21,7 @@ import ray
 
 from actors.events import EventType
 from actors.journal.store import Journal
-from actors.runtime.ray_backend import _Place
+from actors.runtime.ray_places import ActorPlace
 from brokers.versions import VERSION
 from supervisor.client.processes import Running, find
 from supervisor.config.loader import load
@@ -91,7 +91,7 @@ def test_a_method_that_came_with_a_later_version_is_called_by_the_handle_of_an_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    place = _Place(Door())
+    place = ActorPlace(Door())
     assert place.read("pid", place.send("supervisor", "pid", ())) == 7
     assert place.read("roll", place.send("supervisor", "roll", (1, 2))) == ("roll", 1, 2)
 
@@ -104,6 +104,7 @@ def test_a_method_that_came_with_a_later_version_is_called_by_the_handle_of_an_o
         "actors.runtime.ray_backend:RayCluster",
         "actors.runtime.ray_backend:RayRuntime",
         "actors.runtime.ray_backend:_unpacked",
+        "actors.runtime.ray_cluster:RayCluster",
         "brokers.registry:open_broker",
         "supervisor.supervision.actor:Supervisor",
     ],

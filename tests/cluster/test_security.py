@@ -29,7 +29,7 @@ from prometheus_client.exposition import generate_latest
 
 from actors.journal.kept_slices import unpacked
 from actors.runtime.ports import LocalRuntime
-from actors.runtime.ray_backend import lets_everybody_in
+from actors.runtime.ray_session import lets_everybody_in
 from brokers.simulators.base import Fault
 from brokers.simulators.oanda import OandaSimulator
 from supervisor.changes.shown_configuration import shown

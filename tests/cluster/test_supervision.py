@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from actors.journal.actor import Audit
-from actors.runtime import ray_backend
+from actors.runtime import ray_cluster
 from actors.runtime.deployment import Deployment
 from supervisor.client import processes
 from supervisor.client.processes import AlreadyRunning, Running
@@ -38,7 +38,7 @@ def _gone(name: str, status: dict[str, Any]) -> bool:
 
 
 def _living() -> set[str]:
-    return set(asyncio.run(ray_backend.RayCluster(NAMESPACE).living()))
+    return set(asyncio.run(ray_cluster.RayCluster(NAMESPACE).living()))
 
 
 def test_a_hung_actor_is_replaced_an_orphan_is_swept_and_a_second_supervisor_is_refused(
@@ -63,7 +63,7 @@ def test_a_hung_actor_is_replaced_an_orphan_is_swept_and_a_second_supervisor_is_
     _kill(status, "fx/GBP_JPY", signal.SIGSTOP)
     until(supervisor, partial(_restarted, "fx/GBP_JPY", 1), "the hung actor is killed and restarted")
 
-    ray_backend.create(Deployment("fx/NOBODY", Audit, ("sqlite:////nowhere/journal.db",)), NAMESPACE)
+    ray_cluster.create(Deployment("fx/NOBODY", Audit, ("sqlite:////nowhere/journal.db",)), NAMESPACE)
     assert "fx/NOBODY" in _living()
     os.kill(supervisor.pid(), signal.SIGKILL)
     status = until(supervisor, all_verified, "the supervisor comes back")

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from actors.names import SUPERVISOR
-from actors.runtime import ray_backend
+from actors.runtime import ray_cluster
 from actors.runtime.ports import CallError
 from brokers.simulators.base import Fault
 from supervisor.changes.requests import SetInterval
@@ -200,7 +200,7 @@ class Injector:
 
     def _end_supervisor(self) -> None:
         """As `exit_actor` does: Ray takes that for wanted, and `start` makes it anew."""
-        ray_backend.kill(SUPERVISOR, self._namespace)
+        ray_cluster.kill(SUPERVISOR, self._namespace)
 
     def _pause_rays(self, name: str) -> None:
         victim = next(one for one in psutil.Process().children(recursive=True) if one.name() == name)

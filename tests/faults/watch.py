@@ -12,7 +12,7 @@ from typing import Any
 from actors.names import instrument_name
 from actors.reconciliation.own_reports import FillReport, OrderReport
 from actors.runtime.ports import CallError
-from actors.runtime.ray_backend import Client
+from actors.runtime.ray_client import Client
 from brokers.model import OrderStatus
 from supervisor.client.processes import Running
 from tests.faults.market import PLACES, Market, Traded

@@ -23,9 +23,9 @@ SECRET = "s3cr3t-0123456789"
 PATIENCE_S = 30.0
 CHILD = """
 import contextlib, json, os, subprocess, sys, types
-stub = types.ModuleType("actors.runtime.ray_backend")
+stub = types.ModuleType("actors.runtime.ray_session")
 stub.dashboard_url = lambda: None
-sys.modules["actors.runtime.ray_backend"] = stub
+sys.modules["actors.runtime.ray_session"] = stub
 from brokers.spec import SecretRef, SecretSource
 from supervisor.client import processes
 from supervisor.cli import session_child
