@@ -24,7 +24,7 @@ from typing import Any
 
 from loguru import logger
 
-from actors.runtime.ports import answer_of, outcome
+from actors.runtime.ports import Answer, answer_of
 
 LONGEST_PATH = 100
 """A socket's path has at most 108 bytes (unix(7))."""
@@ -35,7 +35,7 @@ UNSENT_AT_MOST = 1 << 26
 _BACKLOG = 4096
 """The kernel takes less where its net.core.somaxconn is less."""
 _ENDED = "its process has ended"
-_HEADER = struct.Struct("!QQ")
+HEADER = struct.Struct("!QQ")
 _CREDENTIALS = struct.Struct("3i")
 
 Asked = Callable[[str, tuple[object, ...]], Awaitable[object]]
@@ -44,6 +44,10 @@ Asked = Callable[[str, tuple[object, ...]], Awaitable[object]]
 
 class NotReached(Exception):
     """The process at the other end has ended, or does not read what it is sent. It may have carried out the call."""
+
+
+class Late(TimeoutError):
+    """Our time-out for a call is over; never a method's own ``TimeoutError``."""
 
 
 def socket_path(folder: str, *names: str) -> str | None:
@@ -57,7 +61,7 @@ def pickled_answer(answer: tuple[bool, Any]) -> bytes:
     """The bytes of an answer. What cannot be pickled, or not be read again, or is too large, is sent as text."""
     try:
         pickled = pickle.dumps(answer)
-        _check_size(pickled)
+        check_size("the answer", pickled)
         if not answer[0]:
             pickle.loads(pickled)  # noqa: S301 - our own bytes
     except Exception:  # noqa: BLE001 - whatever the object's own code raises
@@ -67,14 +71,14 @@ def pickled_answer(answer: tuple[bool, Any]) -> bytes:
     return pickled
 
 
-def _check_size(message: bytes) -> None:
+def check_size(what: str, message: bytes) -> None:
     """Raise ``RuntimeError`` for what the other end does not read: it ends the connection, and with it every call."""
     if len(message) > LARGEST_MESSAGE:
-        raise RuntimeError(f"{len(message):,} bytes are too many")
+        raise RuntimeError(f"{what} was not sent: {len(message):,} bytes are too many")
 
 
-def _is_of_our_user(transport: asyncio.BaseTransport) -> bool:
-    connected = transport.get_extra_info("socket")
+def is_of_our_user(connected: socket.socket | None) -> bool:
+    """Whether the process at the other end is of the user of this one, as the kernel states it."""
     if connected is None or not hasattr(socket, "SO_PEERCRED"):
         return False
     shown = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -89,7 +93,7 @@ class _Messages(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not _is_of_our_user(transport):
+        if not is_of_our_user(transport.get_extra_info("socket")):
             transport.close()
         else:
             self._transport = transport  # type: ignore[assignment]  # of a stream it is a Transport
@@ -100,15 +104,15 @@ class _Messages(asyncio.Protocol):
         received = self._received
         received += data
         begin = 0
-        while len(received) - begin >= _HEADER.size:
-            length, number = _HEADER.unpack_from(received, begin)
+        while len(received) - begin >= HEADER.size:
+            length, number = HEADER.unpack_from(received, begin)
             if length > LARGEST_MESSAGE:
                 self.close()
                 return
-            end = begin + _HEADER.size + length
+            end = begin + HEADER.size + length
             if len(received) < end:
                 break
-            self.message_received(number, bytes(memoryview(received)[begin + _HEADER.size : end]))
+            self.message_received(number, bytes(memoryview(received)[begin + HEADER.size : end]))
             begin = end
         if begin:
             del received[:begin]
@@ -119,7 +123,7 @@ class _Messages(asyncio.Protocol):
     def send(self, number: int, message: bytes) -> None:
         """Send a message; nothing happens where the connection has ended."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(_HEADER.pack(len(message), number) + message)
+            self._transport.write(HEADER.pack(len(message), number) + message)
 
     def close(self) -> None:
         """End the connection."""
@@ -173,7 +177,7 @@ class Connection(_Messages):
     def __init__(self) -> None:
         super().__init__()
         self._numbers = itertools.count()
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._waiting: dict[int, asyncio.Future[Answer]] = {}
 
     @property
     def is_open(self) -> bool:
@@ -186,24 +190,22 @@ class Connection(_Messages):
         path = None if self._transport is None else self._transport.get_extra_info("peername")
         return os.path.basename(path or "")
 
-    async def call(self, method: str, args: tuple[object, ...]) -> Any:
-        """Return what the method returned. Raises what it raised, and :class:`NotReached`."""
+    async def call(self, method: str, args: tuple[object, ...]) -> Answer:
+        """The outcome of a call. Raises :class:`NotReached`, and ``RuntimeError`` for a message that cannot be sent, or
+        an answer that cannot be read."""
         transport = self._transport
         if transport is None or transport.is_closing():
             raise NotReached(_ENDED)
         if transport.get_write_buffer_size() > UNSENT_AT_MOST:
             raise NotReached("it does not read what it is sent")
         number = next(self._numbers)
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:
             message = pickle.dumps((method, args))
-            try:
-                _check_size(message)
-            except RuntimeError as error:
-                raise RuntimeError(f"{method} was not sent: {error}") from None
+            check_size(method, message)
             self.send(number, message)
-            return outcome(await answer)
+            return await answer
         finally:
             self._waiting.pop(number, None)
 

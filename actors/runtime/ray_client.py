@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
 from typing import TYPE_CHECKING, Any
@@ -14,22 +15,24 @@ from loguru import logger
 from ray.exceptions import GetTimeoutError
 
 from actors.names import account_of
+from actors.runtime.blocking_calls import BlockingConnection, IdleConnections, connect
 from actors.runtime.local_calls import Connection
 from actors.runtime.ports import ActorUnavailable
-from actors.runtime.ray_backend import NEVER_REPEATED, RayRuntime
+from actors.runtime.ray_backend import NEVER_REPEATED, PROBES, RayRuntime
 from actors.runtime.ray_errors import NoSuchActor, short, translated
-from actors.runtime.ray_places import ActorPlace, cells_of, check_connected, handle_of
+from actors.runtime.ray_places import ActorPlace, cells_of, check_connected, handle_of, outcome_of, socket_of
 
 if TYPE_CHECKING:
     from actors.runtime.ray_environment import Address
 
 
 class Client:
-    """Calls actors of a cluster from a program that is none: the command line, a notebook."""
+    """Calls actors of a cluster from a program that is none: the command line, a notebook. Threads may share it."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._places: dict[str, ActorPlace] = {}
+        self._idle = IdleConnections()
 
     def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
         """As :meth:`RayRuntime.call`, and blocking."""
@@ -46,16 +49,63 @@ class Client:
             place = self._places.get(actor)
             if place is None:
                 place = self._places[actor] = _looked_up(actor, self._namespace, timeout_s)
-            return place.read(method, ray.get(place.send(actor, method, args), timeout=timeout_s))
+            check_connected()
+            process = place.cell or actor
+            connection = None if method in PROBES else self._connection(process)
+            if connection is None:
+                return place.read(method, ray.get(place.send(actor, method, args), timeout=timeout_s))
+            if place.cell is None:
+                answer = connection.call(method, args, timeout_s)
+            else:
+                answer = connection.call("deliver", ([(actor, method, args)],), timeout_s)
+            self._idle.give(process, connection)
+            found = outcome_of(method, answer)
+            return found if place.cell is None else outcome_of(method, found[0])
+
+    def _connection(self, process: str) -> BlockingConnection | None:
+        connection = self._idle.take(process)
+        if connection is None and (path := socket_of(self._namespace, process)) is not None:
+            connection = connect(path)
+        return connection
 
 
 class AwaitingClient(RayRuntime):
-    """As :class:`Client`, to be awaited in a program's own event loop."""
+    """As :class:`Client`, to be awaited in a program's own event loops, of which one may end and another begin."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self._of_loops: dict[asyncio.AbstractEventLoop, _OfOneLoop] = {}
+
+    async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        """As :meth:`RayRuntime.call`."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._of_loops:
+            for ended in [one for one in self._of_loops if one.is_closed()]:
+                del self._of_loops[ended]
+            self._of_loops[loop] = _OfOneLoop(self._namespace)
+        return await self._of_loops[loop].call(actor, method, *args, timeout_s=timeout_s)
+
+
+class _OfOneLoop(RayRuntime):
+    """Connections belong to an event loop, and end before it does."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self._until_the_end: AsyncGenerator[None, None] | None = None
 
     async def _connection(self, process: str) -> Connection | None:
-        """None: a program may end its event loop, which ends the connection, and go on in another."""
-        del process
-        return None
+        if self._until_the_end is None:
+            self._until_the_end = self._with_the_loop()
+            await anext(self._until_the_end)
+        return await super()._connection(process)
+
+    async def _with_the_loop(self) -> AsyncGenerator[None, None]:
+        """Whoever ends a loop ends its generators first (``asyncio.run`` does)."""
+        try:
+            yield
+        finally:
+            for connection in self._connections.values():
+                connection.close()
 
     async def _find(self, actor: str, timeout_s: float) -> ActorPlace:
         place = self._places[actor] = await asyncio.to_thread(_looked_up, actor, self._namespace, timeout_s)

@@ -18,10 +18,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.names import cell_account
 from actors.runtime.cell import Cell, Seats
 from actors.runtime.deployment import Carried, Deployment
+from actors.runtime.local_calls import Late
 from actors.runtime.nodes import OF_ONE_NODE, Node, Nodes, Place, place_of
 from actors.runtime.ports import EVICTED_WITHIN_S, ActorUnavailable
 from actors.runtime.ray_backend import RayRuntime, packed, remote_class
-from actors.runtime.ray_errors import Late, NoSuchActor, short, translated, within
+from actors.runtime.ray_errors import NoSuchActor, short, translated, within
 from actors.runtime.ray_places import CARRIED_HERE, ActorPlace, handle_of, names_in
 from brokers.versions import program_version
 

@@ -9,12 +9,8 @@ from typing import Any
 
 from ray.exceptions import ActorDiedError, GetTimeoutError, RayError, RayTaskError
 
-from actors.runtime.local_calls import NotReached
+from actors.runtime.local_calls import Late, NotReached
 from actors.runtime.ports import ActorUnavailable, CallTimeout
-
-
-class Late(TimeoutError):
-    """Our time-out for a call is over; never a method's own ``TimeoutError``."""
 
 
 class NoSuchActor(Exception):

@@ -10,9 +10,9 @@ import ray
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 
 from actors.names import cell_account
-from actors.runtime.local_calls import Connection, socket_path
-from actors.runtime.ports import outcome
-from actors.runtime.ray_errors import Late, NoSuchActor
+from actors.runtime.local_calls import Connection, Late, socket_path
+from actors.runtime.ports import Answer, outcome
+from actors.runtime.ray_errors import NoSuchActor
 from brokers.frozen import dataclass
 
 _FORM_OF_CALLS = "1"
@@ -58,7 +58,7 @@ class ActorPlace:
 
     def read(self, method: str, answer: Any) -> Any:
         """What the call gave. Raises what the method raised."""
-        return outcome(answer[0]) if self.cell is not None or self._is_by_many(method) else answer
+        return outcome_of(method, answer[0]) if self.cell is not None or self._is_by_many(method) else answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +86,20 @@ class ActorSocket:
         return self._called("deliver", (calls,))
 
     async def _called(self, method: str, args: tuple[object, ...]) -> Any:
-        try:
-            return await self.connection.call(method, args)
-        except (RayError, Late) as error:  # the method's own, and so Ray raises it
-            raise RayTaskError(method, str(error), error) from None  # type: ignore[no-untyped-call]  # Ray's
+        return outcome_of(method, await self.connection.call(method, args))
 
     def read(self, method: str, answer: Any) -> Any:
         """What the call gave. Raises what the method raised."""
-        del method
-        return answer if self.cell is None else outcome(answer[0])
+        return answer if self.cell is None else outcome_of(method, answer[0])
+
+
+def outcome_of(method: str, answer: Answer) -> Any:
+    """The result of a method. Raises its exception, as Ray does: one that could be of the call, by its type, is told
+    apart."""
+    try:
+        return outcome(answer)
+    except (RayError, Late) as error:
+        raise RayTaskError(method, str(error), error) from None  # type: ignore[no-untyped-call]  # Ray's
 
 
 def check_connected() -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import signal
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -65,9 +70,9 @@ async def made(name: str, carried: Carried | None = None) -> tuple[ray_cluster.R
     return cluster, runtime
 
 
-async def called_for_ever(runtime: ray_backend.RayRuntime, name: str) -> None:
+async def called_for_ever(call: Callable[..., Awaitable[Any]], name: str) -> None:
     while True:
-        await runtime.call(name, "pid", timeout_s=WITHIN_S)
+        await call(name, "pid", timeout_s=WITHIN_S)
 
 
 @pytest.mark.parametrize("carried", [None, Carried("fx", 10)], ids=["alone", "in a cell"])
@@ -81,16 +86,23 @@ async def test_a_call_is_no_task_of_ray_and_has_the_same_answers(carried: Carrie
     assert (well, pid) == (True, await runtime.call("fx/EUR_USD", "pid", timeout_s=WITHIN_S))
     await cluster.kill("fx/EUR_USD")
     with pytest.raises(ActorUnavailable):
-        await asyncio.wait_for(called_for_ever(runtime, "fx/EUR_USD"), WITHIN_S)  # its process takes a moment to end
+        await asyncio.wait_for(
+            called_for_ever(runtime.call, "fx/EUR_USD"), WITHIN_S
+        )  # its process takes a moment to end
 
 
-async def test_an_error_of_the_cluster_that_a_method_raised_is_its_own_and_no_reason_to_call_again() -> None:
-    cluster, runtime = await made("looking")
-    await runtime.call("looking", "pid", timeout_s=WITHIN_S)
+@pytest.mark.parametrize("carried", [None, Carried("fx", 10)], ids=["alone", "in a cell"])
+@pytest.mark.parametrize("sockets", [True, False], ids=["over sockets", "through Ray"])
+async def test_an_error_of_the_cluster_that_a_method_raised_is_its_own_and_no_reason_to_call_again(
+    carried: Carried | None, sockets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not sockets:
+        monkeypatch.setattr(ray_backend, "socket_of", lambda *_: None)
+    cluster, runtime = await made("fx/LOOKING", carried)
     with pytest.raises(RaySystemError, match="no cluster"):
-        await runtime.call("looking", "look", timeout_s=WITHIN_S)
-    assert await runtime.call("looking", "looked", timeout_s=WITHIN_S) == 1
-    await cluster.kill("looking")
+        await runtime.call("fx/LOOKING", "look", timeout_s=WITHIN_S)
+    assert await runtime.call("fx/LOOKING", "looked", timeout_s=WITHIN_S) == 1
+    await cluster.kill("fx/LOOKING")
 
 
 async def test_a_killed_actor_is_unavailable_at_once_and_the_next_of_its_name_is_found() -> None:
@@ -106,26 +118,113 @@ async def test_a_killed_actor_is_unavailable_at_once_and_the_next_of_its_name_is
     await cluster.kill("killed")
 
 
-async def test_a_stopped_actor_does_not_answer_in_time_and_goes_on() -> None:
-    cluster, runtime = await made("stopped")
-    pid = await runtime.call("stopped", "pid", timeout_s=WITHIN_S)
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
     try:
         while psutil.Process(pid).status() != psutil.STATUS_STOPPED:
-            await asyncio.sleep(0.01)  # each of its threads stops when it is scheduled
-        with pytest.raises(CallTimeout, match=r"no answer within 0\.2 s"):
-            await runtime.call("stopped", "pid", timeout_s=0.2)
+            time.sleep(0.01)  # each of its threads stops when it is scheduled
+        yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_stopped_actor_does_not_answer_in_time_and_goes_on() -> None:
+    cluster, runtime = await made("stopped")
+    pid = await runtime.call("stopped", "pid", timeout_s=WITHIN_S)
+    with stopped(pid), pytest.raises(CallTimeout, match=r"no answer within 0\.2 s"):
+        await runtime.call("stopped", "pid", timeout_s=0.2)
     assert await runtime.call("stopped", "pid", timeout_s=WITHIN_S) == pid
     await cluster.kill("stopped")
 
 
-async def test_a_caller_without_sockets_reaches_it_through_ray() -> None:
-    cluster, _ = await made("both")
+Program = Callable[..., Awaitable[Any]]
+
+
+def blocking() -> Program:
+    program = ray_client.Client(NAMESPACE)
+
+    async def call(*args: object, timeout_s: float = WITHIN_S) -> Any:
+        return await asyncio.to_thread(program.call, *args, timeout_s=timeout_s)  # type: ignore[arg-type]  # as given
+
+    return call
+
+
+def awaiting() -> Program:
     program = ray_client.AwaitingClient(NAMESPACE)
-    tasks = {await program.call("both", "task", timeout_s=WITHIN_S) for _ in range(3)}
-    blocking = ray_client.Client(NAMESPACE)
-    tasks |= {await asyncio.to_thread(blocking.call, "both", "task", timeout_s=WITHIN_S) for _ in range(3)}
-    assert len(tasks) == 6
+
+    async def call(*args: object, timeout_s: float = WITHIN_S) -> Any:
+        return await program.call(*args, timeout_s=timeout_s)  # type: ignore[arg-type]  # as given
+
+    return call
+
+
+PROGRAMS = pytest.mark.parametrize("made_by", [blocking, awaiting])
+
+
+@PROGRAMS
+@pytest.mark.parametrize("carried", [None, Carried("fx", 10)], ids=["alone", "in a cell"])
+async def test_a_program_s_call_is_no_task_of_ray_either(
+    made_by: Callable[[], Program], carried: Carried | None
+) -> None:
+    cluster, _ = await made("fx/EUR_USD", carried)
+    program = made_by()
+    await program("fx/EUR_USD", "pid")  # finds it
+    assert len({await program("fx/EUR_USD", "task") for _ in range(3)}) == 1
+    with pytest.raises(ValueError, match="no"):
+        await program("fx/EUR_USD", "refuse", "no")
+    with pytest.raises(RaySystemError, match="no cluster"):
+        await program("fx/EUR_USD", "look")
+    assert await program("fx/EUR_USD", "looked") == 1, "its own error is no reason to call again"
+    await cluster.kill("fx/EUR_USD")
+    with pytest.raises(ActorUnavailable, match="its process has ended"):
+        await asyncio.wait_for(called_for_ever(program, "fx/EUR_USD"), WITHIN_S)  # its process ends soon
+
+
+@PROGRAMS
+async def test_a_program_finds_the_next_actor_of_a_name(made_by: Callable[[], Program]) -> None:
+    cluster, _ = await made("next")
+    program = made_by()
+    former = await program("next", "pid")
+    await cluster.create(Deployment("next", Asked, (), begin="pid"), WITHIN_S)
+    assert await program("next", "pid") != former
+    await cluster.kill("next")
+
+
+@PROGRAMS
+async def test_a_program_waits_for_a_stopped_actor_no_longer_than_it_says(made_by: Callable[[], Program]) -> None:
+    cluster, _ = await made("stopped")
+    program = made_by()
+    pid = await program("stopped", "pid")
+    with stopped(pid), pytest.raises(CallTimeout, match=r"no answer within 0\.2 s"):
+        await program("stopped", "pid", timeout_s=0.2)
+    assert await program("stopped", "pid") == pid
+    await cluster.kill("stopped")
+
+
+@PROGRAMS
+async def test_where_there_is_no_socket_a_program_reaches_it_through_ray(
+    made_by: Callable[[], Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, _ = await made("both")
+    for module in (ray_backend, ray_client):
+        monkeypatch.setattr(module, "socket_of", lambda *_: None)
+    program = made_by()
+    assert len({await program("both", "task") for _ in range(3)}) == 3
     await cluster.kill("both")
+
+
+def test_a_program_may_end_its_event_loop_and_call_in_another() -> None:
+    async def work() -> set[str | None]:
+        return {await program.call("loops", "task", timeout_s=WITHIN_S) for _ in range(3)}
+
+    cluster = asyncio.run(made("loops"))[0]
+    program = ray_client.AwaitingClient(NAMESPACE)
+    gc.collect()  # what other tests left
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always", ResourceWarning)
+        for _ in range(10):
+            assert len(asyncio.run(work())) < 3, "the first call finds it"
+        gc.collect()
+    assert [str(one.message) for one in left] == []
+    asyncio.run(cluster.kill("loops"))

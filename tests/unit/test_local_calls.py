@@ -9,7 +9,7 @@ import pickle
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,72 +18,8 @@ import pytest
 
 from actors.runtime import local_calls
 from actors.runtime.local_calls import Connection, NotReached, connect, serve, socket_path
-from actors.runtime.ports import ActorUnavailable
-
-
-class Odd(Exception):
-    """An error that cannot be pickled."""
-
-
-class Nameless(Odd):
-    """The same, and it cannot be shown either."""
-
-    def __str__(self) -> str:
-        raise KeyError("nothing")
-
-
-class Unusual(BaseException):
-    """What no ``except Exception`` catches."""
-
-
-class Spoilt:
-    """An object that can be sent, and not be read."""
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return int, ("not a number",)
-
-
-class Actor:
-    """What is asked."""
-
-    def __init__(self) -> None:
-        self.began: list[object] = []
-        self.may_end = asyncio.Event()
-        self.ended = asyncio.Event()
-
-    async def ask(self, method: str, args: tuple[object, ...]) -> object:
-        """Do as the method says."""
-        self.began.append(args)
-        match method:
-            case "refuse":
-                raise ActorUnavailable("fx", "slice", "its process has ended")
-            case "odd":
-                raise Odd(lambda: None)
-            case "nameless":
-                raise Nameless(lambda: None)
-            case "unusual":
-                raise Unusual
-            case "large":
-                return "x" * 3_000_000
-            case "unsendable":
-                return lambda: None
-            case "cancelled":
-                raise asyncio.CancelledError
-            case "wait":
-                await self.may_end.wait()
-                self.ended.set()
-        return method, args
-
-
-@asynccontextmanager
-async def served(directory: Path) -> AsyncIterator[tuple[Actor, str]]:
-    actor, path = Actor(), str(directory / "socket")
-    server = await serve(path, actor.ask)
-    assert server is not None
-    try:
-        yield actor, path
-    finally:
-        server.close()
+from actors.runtime.ports import outcome
+from tests.unit.called import ERRORS, Actor, Spoilt, listens, served
 
 
 @asynccontextmanager
@@ -97,51 +33,36 @@ async def connected(directory: Path) -> AsyncIterator[tuple[Actor, Connection]]:
             connection.close()
 
 
-@contextlib.contextmanager
-def listens(path: str) -> Iterator[socket.socket]:
-    """A process that is connected to, and answers nothing by itself."""
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
-        listening.listen()
-        yield listening
+async def called(connection: Connection, method: str, args: tuple[object, ...]) -> object:
+    return outcome(await connection.call(method, args))
 
 
 async def test_each_call_has_its_own_answer_whichever_comes_first(tmp_path: Path) -> None:
     async with connected(tmp_path) as (actor, connection):
-        waits = [asyncio.ensure_future(connection.call("wait", (number,))) for number in range(3)]
+        waits = [asyncio.ensure_future(called(connection, "wait", (number,))) for number in range(3)]
         await asyncio.sleep(0)
         large = "x" * 3_000_000
-        assert await connection.call("say", (large, 1)) == ("say", (large, 1))
+        assert await called(connection, "say", (large, 1)) == ("say", (large, 1))
         actor.may_end.set()
         assert await asyncio.gather(*waits) == [("wait", (number,)) for number in range(3)]
         assert actor.began == [(0,), (1,), (2,), (large, 1)], "they begin in the order in which they were made"
 
 
-@pytest.mark.parametrize(
-    ("method", "kind", "text"),
-    [
-        ("refuse", ActorUnavailable, "actor fx did not answer slice: its process has ended"),
-        ("odd", RuntimeError, "Odd: "),
-        ("unsendable", RuntimeError, "function: its answer cannot be sent"),
-        ("cancelled", NotReached, "the call was cancelled"),
-        ("nameless", RuntimeError, "KeyError in the called method"),
-        ("unusual", RuntimeError, "Unusual in the called method"),
-    ],
-)
+@pytest.mark.parametrize(("method", "kind", "text"), ERRORS)
 async def test_an_error_is_the_method_s_own(tmp_path: Path, method: str, kind: type[Exception], text: str) -> None:
     async with connected(tmp_path) as (_, connection):
         with pytest.raises(kind) as found:
-            await connection.call(method, ())
+            await called(connection, method, ())
         assert str(found.value).startswith(text)
-        assert await connection.call("say", ()) == ("say", ()), "and it goes on"
+        assert await called(connection, "say", ()) == ("say", ()), "and it goes on"
 
 
 async def test_what_cannot_be_read_is_an_error_of_that_call_alone(tmp_path: Path) -> None:
     async with connected(tmp_path) as (actor, connection):
         with pytest.raises(RuntimeError, match="the call cannot be read"):
-            await connection.call("say", (Spoilt(),))
+            await called(connection, "say", (Spoilt(),))
         assert actor.began == []
-        assert await connection.call("say", ()) == ("say", ())
+        assert await called(connection, "say", ()) == ("say", ())
 
 
 async def test_what_is_too_large_is_an_error_of_that_call_alone(
@@ -149,12 +70,12 @@ async def test_what_is_too_large_is_an_error_of_that_call_alone(
 ) -> None:
     monkeypatch.setattr(local_calls, "LARGEST_MESSAGE", 1_000_000)
     async with connected(tmp_path) as (actor, connection):
-        other = asyncio.ensure_future(connection.call("wait", (1,)))
-        await connection.call("say", ())
+        other = asyncio.ensure_future(called(connection, "wait", (1,)))
+        await called(connection, "say", ())
         with pytest.raises(RuntimeError, match=r"say was not sent: 3,000,0\d\d bytes are too many"):
-            await connection.call("say", ("x" * 3_000_000,))
+            await called(connection, "say", ("x" * 3_000_000,))
         with pytest.raises(RuntimeError, match="str: its answer cannot be sent"):
-            await connection.call("large", ())
+            await called(connection, "large", ())
         actor.may_end.set()
         assert await other == ("wait", (1,))
 
@@ -163,7 +84,7 @@ async def test_answers_to_a_caller_that_has_ended_are_dropped_in_silence(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connected(tmp_path) as (actor, connection):
-        waits = [asyncio.ensure_future(connection.call("wait", (number,))) for number in range(50)]
+        waits = [asyncio.ensure_future(called(connection, "wait", (number,))) for number in range(50)]
         while len(actor.began) < 50:
             await asyncio.sleep(0)
         transport = connection._transport  # noqa: SLF001 - its close would reach the actor first
@@ -180,10 +101,10 @@ async def test_answers_to_a_caller_that_has_ended_are_dropped_in_silence(
 async def test_a_call_that_is_given_up_goes_on(tmp_path: Path) -> None:
     async with connected(tmp_path) as (actor, connection):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(connection.call("wait", ()), 0.05)
+            await asyncio.wait_for(called(connection, "wait", ()), 0.05)
         actor.may_end.set()
         await asyncio.wait_for(actor.ended.wait(), 10)
-        assert await connection.call("say", ()) == ("say", ()), "its late answer is nobody's"
+        assert await called(connection, "say", ()) == ("say", ()), "its late answer is nobody's"
 
 
 async def test_the_end_of_the_process_ends_every_call(tmp_path: Path) -> None:
@@ -192,7 +113,7 @@ async def test_the_end_of_the_process_ends_every_call(tmp_path: Path) -> None:
     with listens(path) as listening:
         connection = await connect(path)
         assert connection is not None
-        waits = [asyncio.ensure_future(connection.call("wait", ())) for _ in range(2)]
+        waits = [asyncio.ensure_future(called(connection, "wait", ())) for _ in range(2)]
         there, _ = listening.accept()
         there.close()
         for wait in waits:
@@ -200,7 +121,7 @@ async def test_the_end_of_the_process_ends_every_call(tmp_path: Path) -> None:
                 await wait
     assert not connection.is_open
     with pytest.raises(NotReached):
-        await connection.call("say", ())
+        await called(connection, "say", ())
     assert await connect(path) is None, "nobody listens there"
 
 
@@ -208,8 +129,8 @@ async def test_whoever_serves_last_is_reached(tmp_path: Path) -> None:
     async with connected(tmp_path) as (former, old), served(tmp_path) as (latter, path):
         new = await connect(path)
         assert new is not None
-        await new.call("say", ("new",))
-        await old.call("say", ("old",))
+        await called(new, "say", ("new",))
+        await called(old, "say", ("old",))
         assert (former.began, latter.began) == ([("old",)], [("new",)])
         new.close()
 
@@ -222,10 +143,10 @@ async def test_a_process_that_reads_nothing_is_sent_no_more_than_so_much(
     with listens(path):
         connection = await connect(path)
         assert connection is not None
-        first = asyncio.ensure_future(connection.call("say", ("x" * 3_000_000,)))
+        first = asyncio.ensure_future(called(connection, "say", ("x" * 3_000_000,)))
         await asyncio.sleep(0)
         with pytest.raises(NotReached, match="does not read"):
-            await connection.call("say", ())
+            await called(connection, "say", ())
         connection.close()
         with pytest.raises(NotReached):
             await first
@@ -236,7 +157,7 @@ async def test_more_calls_than_it_takes_at_once_are_all_answered(
 ) -> None:
     monkeypatch.setattr(local_calls, "MOST_AT_ONCE", 4)
     async with connected(tmp_path) as (actor, connection):
-        waits = [asyncio.ensure_future(connection.call("wait", ("x" * 500_000,))) for _ in range(20)]
+        waits = [asyncio.ensure_future(called(connection, "wait", ("x" * 500_000,))) for _ in range(20)]
         while len(actor.began) < 4:
             await asyncio.sleep(0)
         assert len(actor.began) < 20
@@ -295,7 +216,7 @@ async def test_who_sends_something_else_is_not_listened_to(tmp_path: Path, sent:
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.close()
-        assert await connection.call("say", ()) == ("say", ())
+        assert await called(connection, "say", ()) == ("say", ())
         assert len(actor.began) == 1
 
 
