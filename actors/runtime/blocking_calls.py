@@ -7,7 +7,6 @@ import os
 import pickle
 import select
 import socket
-import threading
 import time
 
 from actors.runtime.local_calls import (
@@ -52,7 +51,7 @@ class BlockingConnection:
 
     def call(self, method: str, args: tuple[object, ...], timeout_s: float) -> Answer:
         """The outcome of a call. Raises :class:`NotReached` and :class:`Late`, and ``RuntimeError`` for a message that
-        cannot be sent, or an answer that cannot be read."""
+        cannot be sent."""
         until_s = time.monotonic() + timeout_s
         message = pickle.dumps((method, args))
         check_size(method, message)
@@ -64,8 +63,8 @@ class BlockingConnection:
             pickled = self._received(length, until_s)
         except OSError as error:
             self.close()
-            if isinstance(error, TimeoutError):
-                raise  # ours, or a signal's, such as the limit of a notebook's cell
+            if isinstance(error, TimeoutError) or error.errno is None:
+                raise  # ours, or what a signal's handler raised, such as the limit of a notebook's cell
             raise NotReached(_ENDED) from None
         except BaseException:  # also what a signal raises
             self.close()
@@ -73,14 +72,14 @@ class BlockingConnection:
         try:
             answer: Answer = pickle.loads(pickled)  # noqa: S301 - of a process of our own user
         except Exception as error:  # noqa: BLE001 - whatever the object's own code raises
-            raise RuntimeError(f"the answer cannot be read: {error}") from None
+            raise NotReached(f"the answer cannot be read: {error}") from None
         return answer
 
     def _send(self, message: bytes, until_s: float) -> None:
         unsent = memoryview(message)
         while unsent:
             self._await(select.POLLOUT, until_s)
-            unsent = unsent[self._connected.send(unsent) :]
+            unsent = unsent[self._connected.send(unsent, socket.MSG_NOSIGNAL) :]
 
     def _received(self, size: int, until_s: float) -> bytearray:
         received = bytearray()
@@ -103,7 +102,10 @@ class BlockingConnection:
 
 def connect(path: str) -> BlockingConnection | None:
     """A connection to the actor that serves at this path; ``None`` where nobody of our user does, or does at once."""
-    connected = socket.socket(socket.AF_UNIX)
+    try:
+        connected = socket.socket(socket.AF_UNIX)
+    except OSError:
+        return None  # this program may open no more
     connected.setblocking(False)
     try:
         connected.connect(path)
@@ -116,24 +118,25 @@ def connect(path: str) -> BlockingConnection | None:
 
 
 class IdleConnections:
-    """Connections between two calls, by process. Threads may use it at the same time."""
+    """Connections between two calls, by process. Threads may use it at the same time, and so may the handler of a signal
+    that interrupts one: each step is whole by itself, and nobody waits for a lock."""
 
     def __init__(self) -> None:
         self._idle: dict[str, list[BlockingConnection]] = {}
-        self._lock = threading.Lock()
 
     def take(self, process: str) -> BlockingConnection | None:
         """An open one, which is the caller's from now on; ``None`` where there is none."""
+        idle = self._idle.get(process, [])
         while True:
-            with self._lock:
-                idle = self._idle.get(process)
-                connection = idle.pop() if idle else None
-            if connection is None or connection.is_open:
+            try:
+                connection = idle.pop()
+            except IndexError:
+                return None
+            if connection.is_open:
                 return connection
             connection.close()
 
     def give(self, process: str, connection: BlockingConnection) -> None:
         """Keep one for the next call, if it is open."""
         if connection.is_open:
-            with self._lock:
-                self._idle.setdefault(process, []).append(connection)
+            self._idle.setdefault(process, []).append(connection)

@@ -43,7 +43,8 @@ Asked = Callable[[str, tuple[object, ...]], Awaitable[object]]
 
 
 class NotReached(Exception):
-    """The process at the other end has ended, or does not read what it is sent. It may have carried out the call."""
+    """The process at the other end has ended, does not read what it is sent, or answers with what cannot be read here.
+    It may have carried out the call."""
 
 
 class Late(TimeoutError):
@@ -191,8 +192,7 @@ class Connection(_Messages):
         return os.path.basename(path or "")
 
     async def call(self, method: str, args: tuple[object, ...]) -> Answer:
-        """The outcome of a call. Raises :class:`NotReached`, and ``RuntimeError`` for a message that cannot be sent, or
-        an answer that cannot be read."""
+        """The outcome of a call. Raises :class:`NotReached`, and ``RuntimeError`` for a message that cannot be sent."""
         transport = self._transport
         if transport is None or transport.is_closing():
             raise NotReached(_ENDED)
@@ -217,7 +217,7 @@ class Connection(_Messages):
         try:
             waiting.set_result(pickle.loads(message))  # noqa: S301 - of a process of our own user
         except Exception as error:  # noqa: BLE001 - whatever the object's own code raises
-            waiting.set_exception(RuntimeError(f"the answer cannot be read: {error}"))
+            waiting.set_exception(NotReached(f"the answer cannot be read: {error}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits any longer."""

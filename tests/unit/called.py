@@ -59,6 +59,8 @@ class Actor:
                 return "x" * 3_000_000
             case "unsendable":
                 return lambda: None
+            case "spoilt":
+                return Spoilt()
             case "cancelled":
                 raise asyncio.CancelledError
             case "wait":

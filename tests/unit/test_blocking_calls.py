@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,7 +40,7 @@ async def called(connection: BlockingConnection, method: str, *args: object, wit
     return outcome(await asyncio.to_thread(connection.call, method, args, within_s))
 
 
-@pytest.fixture(params=[KeyboardInterrupt, Limit])
+@pytest.fixture(params=[KeyboardInterrupt, Limit, InterruptedError])
 def interrupted(request: pytest.FixtureRequest) -> Iterator[type[BaseException]]:
     """This thread gets this error soon, once."""
     kind: type[BaseException] = request.param
@@ -86,6 +90,15 @@ async def test_what_cannot_be_read_or_is_too_large_is_an_error_of_that_call_alon
         with pytest.raises(RuntimeError, match="str: its answer cannot be sent"):
             await called(connection, "large")
         assert await called(connection, "say") == ("say", ())
+        connection.close()
+
+
+async def test_an_answer_of_a_class_that_is_not_known_here_is_none(tmp_path: Path) -> None:
+    """As through Ray: what the handle does where an actor does not answer, it does here."""
+    async with served(tmp_path) as (_, path):
+        connection = opened(path)
+        with pytest.raises(NotReached, match="the answer cannot be read: invalid literal"):
+            await called(connection, "spoilt")
         connection.close()
 
 
@@ -152,6 +165,62 @@ def test_a_process_that_accepts_nobody_is_not_waited_for(tmp_path: Path) -> None
         first = opened(path)
         assert connect(path) is None
         first.close()
+
+
+def test_where_nothing_more_can_be_opened_ray_is_asked(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with listens(path):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            assert connect(path) is None
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+ENDED = """
+import signal, socket, sys
+from actors.runtime.blocking_calls import connect
+from actors.runtime.local_calls import NotReached
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in a program whose output is cut off
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(sys.argv[1])
+listening.listen()
+connection = connect(sys.argv[1])
+listening.accept()[0].close()
+try:
+    connection.call("say", (), 30.0)
+except NotReached as error:
+    print(error)
+"""
+
+
+def test_the_end_of_the_process_does_not_end_a_program_that_takes_the_signal_of_a_broken_pipe(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, str(tmp_path / "socket")], capture_output=True, text=True, timeout=WITHIN_S
+    )
+    assert (done.returncode, done.stdout) == (0, "its process has ended\n"), done.stderr
+
+
+def test_the_handler_of_a_signal_may_call_whatever_it_interrupts(tmp_path: Path) -> None:
+    idle, found = IdleConnections(), []
+
+    class Interrupted(str):
+        """While it is looked up, a handler looks up the same."""
+
+        def __hash__(self) -> int:
+            found.append(idle.take("fx"))
+            return hash("fx")
+
+    with listens(str(tmp_path / "socket")):
+        connection = opened(str(tmp_path / "socket"))
+        for work in (lambda: idle.give(Interrupted("fx"), connection), lambda: idle.take(Interrupted("fx"))):
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            thread.join(WITHIN_S)
+            assert not thread.is_alive()
+        assert found[-1] is connection
+        connection.close()
 
 
 async def test_it_talks_to_processes_of_its_user_and_of_that_path_alone(

@@ -65,6 +65,13 @@ async def test_what_cannot_be_read_is_an_error_of_that_call_alone(tmp_path: Path
         assert await called(connection, "say", ()) == ("say", ())
 
 
+async def test_an_answer_of_a_class_that_is_not_known_here_is_none(tmp_path: Path) -> None:
+    async with connected(tmp_path) as (_, connection):
+        with pytest.raises(NotReached, match="the answer cannot be read: invalid literal"):
+            await called(connection, "spoilt", ())
+        assert await called(connection, "say", ()) == ("say", ())
+
+
 async def test_what_is_too_large_is_an_error_of_that_call_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
