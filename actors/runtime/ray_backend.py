@@ -152,9 +152,8 @@ class RayRuntime:
             return await self._together.call((place, method), (actor, *args), timeout_s)
         return place.read(method, await place.send(actor, method, args))
 
-    async def _deliver(
-        self, key: tuple[Any, str], calls: Sequence[tuple[object, ...]], timeout_s: float
-    ) -> list[Answer]:
+    @staticmethod  # what held this runtime here would keep a program's connections open until Python looks for cycles
+    async def _deliver(key: tuple[Any, str], calls: Sequence[tuple[object, ...]], timeout_s: float) -> list[Answer]:
         place, method = key
         async with within(timeout_s):
             return list(await place.deliver([(name, method, tuple(args)) for name, *args in calls]))

@@ -80,8 +80,9 @@ class AwaitingClient(RayRuntime):
         """As :meth:`RayRuntime.call`."""
         loop = asyncio.get_running_loop()
         if loop not in self._of_loops:
-            for ended in [one for one in self._of_loops if one.is_closed()]:
-                del self._of_loops[ended]
+            for known in tuple(self._of_loops):  # other threads begin and end loops meanwhile
+                if known.is_closed():
+                    self._of_loops.pop(known, None)
             self._of_loops[loop] = _OfOneLoop(self._namespace)
         return await self._of_loops[loop].call(actor, method, *args, timeout_s=timeout_s)
 
@@ -95,21 +96,23 @@ class _OfOneLoop(RayRuntime):
 
     async def _connection(self, process: str) -> Connection | None:
         if self._until_the_end is None:
-            self._until_the_end = self._with_the_loop()
+            self._until_the_end = _with_the_loop(self._connections)
             await anext(self._until_the_end)
         return await super()._connection(process)
-
-    async def _with_the_loop(self) -> AsyncGenerator[None, None]:
-        """Whoever ends a loop ends its generators first (``asyncio.run`` does)."""
-        try:
-            yield
-        finally:
-            for connection in self._connections.values():
-                connection.close()
 
     async def _find(self, actor: str, timeout_s: float) -> ActorPlace:
         place = self._places[actor] = await asyncio.to_thread(_looked_up, actor, self._namespace, timeout_s)
         return place
+
+
+async def _with_the_loop(connections: dict[str, Connection]) -> AsyncGenerator[None, None]:
+    """Whoever ends a loop ends its generators first (``asyncio.run`` does), and so does a loop with one that nobody
+    holds any more: this must not hold who holds it."""
+    try:
+        yield
+    finally:
+        for connection in connections.values():
+            connection.close()
 
 
 def _looked_up(actor: str, namespace: str, timeout_s: float) -> ActorPlace:

@@ -1,0 +1,123 @@
+"""A program's calls over real sockets, without a cluster: loops and threads that come and go, and what is left open."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.exceptions import RaySystemError
+
+from actors.runtime import ray_backend, ray_client, ray_places
+from actors.runtime.local_calls import serve
+from actors.runtime.ports import ActorUnavailable
+from actors.runtime.ray_places import ActorPlace
+from tests.unit.called import Actor
+
+WITHIN_S = 30.0
+
+
+@contextmanager
+def served_beside(path: str) -> Iterator[Actor]:
+    """An actor in a loop of its own thread, as in another process."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    actor = Actor()
+    server = asyncio.run_coroutine_threadsafe(serve(path, actor.ask), loop).result(WITHIN_S)
+    assert server is not None
+    try:
+        yield actor
+    finally:
+
+        async def end() -> None:
+            server.close()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+
+        asyncio.run_coroutine_threadsafe(end(), loop).result(WITHIN_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(WITHIN_S)
+        loop.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Actor]:
+    """An actor named fx, which every program of this process finds and reaches."""
+    path = str(tmp_path / "socket")
+    for module in (ray_backend, ray_client):
+        monkeypatch.setattr(module, "socket_of", lambda *_: path)
+    monkeypatch.setattr(ray_client, "_looked_up", lambda *_: ActorPlace(None))
+    for module in (ray_places, ray_client):
+        monkeypatch.setattr(module, "check_connected", lambda: None)
+    with served_beside(path) as actor:
+        yield actor
+
+
+async def ask(program: ray_client.AwaitingClient, number: int) -> Any:
+    return await program.call("fx", "say", number, timeout_s=WITHIN_S)
+
+
+def opened() -> int:
+    return len(psutil.Process().net_connections("unix"))
+
+
+class Busy(asyncio.SelectorEventLoop):
+    """Whoever asks whether it is closed is interrupted by a thread with a loop of its own."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self._meanwhile: Callable[[], object] | None = meanwhile
+
+    def is_closed(self) -> bool:
+        closed = super().is_closed()
+        meanwhile, self._meanwhile = self._meanwhile if closed else None, None if closed else self._meanwhile
+        if meanwhile is not None:
+            thread = threading.Thread(target=meanwhile)
+            thread.start()
+            thread.join(WITHIN_S)
+        return closed
+
+
+def test_a_loop_may_begin_in_another_thread_while_one_that_ended_is_forgotten(house: Actor) -> None:
+    program = ray_client.AwaitingClient("one")
+    meanwhile: list[Any] = []
+    with asyncio.Runner(loop_factory=lambda: Busy(lambda: meanwhile.append(asyncio.run(ask(program, 2))))) as runner:
+        assert runner.run(ask(program, 1)) == ("say", (1,))
+    assert asyncio.run(ask(program, 3)) == ("say", (3,))
+    assert meanwhile == [("say", (2,))]
+
+
+def test_loops_of_many_threads_come_and_go_at_the_same_time(house: Actor) -> None:
+    program = ray_client.AwaitingClient("one")
+
+    def work(number: int) -> list[Any]:
+        return [asyncio.run(ask(program, 100 * number + each)) for each in range(20)]
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(work, range(16)))
+    assert found == [[("say", (100 * number + each,)) for each in range(20)] for number in range(16)]
+
+
+async def test_a_client_that_is_let_go_leaves_no_connection_in_a_loop_that_goes_on(house: Actor) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = opened()
+        for number in range(20):
+            assert await ask(ray_client.AwaitingClient("one"), number) == ("say", (number,))
+        for _ in range(100):
+            if opened() <= before:
+                break
+            await asyncio.sleep(0.01)
+        assert opened() <= before
+    finally:
+        gc.enable()
