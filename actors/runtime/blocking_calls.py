@@ -118,7 +118,7 @@ def connect(path: str) -> BlockingConnection | None:
 
 
 class IdleConnections:
-    """Connections between two calls, by process. Threads may use it at the same time, and so may the handler of a signal
+    """Connections between two calls, by process. Threads may use it at the same time, and so may a signal's handler
     that interrupts one: each step is whole by itself, and nobody waits for a lock."""
 
     def __init__(self) -> None:

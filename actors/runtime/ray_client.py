@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
@@ -51,7 +52,8 @@ class Client:
                 place = self._places[actor] = _looked_up(actor, self._namespace, timeout_s)
             check_connected()
             process = place.cell or actor
-            connection = None if method in PROBES else self._connection(process)
+            by_ray = method in PROBES or not _is_known_everywhere(args)
+            connection = None if by_ray else self._connection(process)
             if connection is None:
                 return place.read(method, ray.get(place.send(actor, method, args), timeout=timeout_s))
             if place.cell is None:
@@ -69,7 +71,15 @@ class Client:
         return connection
 
 
-class AwaitingClient(RayRuntime):
+class _Program(RayRuntime):
+    """Finds actors from a process that is none."""
+
+    async def _find(self, actor: str, timeout_s: float) -> ActorPlace:
+        place = self._places[actor] = await asyncio.to_thread(_looked_up, actor, self._namespace, timeout_s)
+        return place
+
+
+class AwaitingClient(_Program):
     """As :class:`Client`, to be awaited in a program's own event loops, of which one may end and another begin."""
 
     def __init__(self, namespace: str) -> None:
@@ -78,6 +88,8 @@ class AwaitingClient(RayRuntime):
 
     async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
         """As :meth:`RayRuntime.call`."""
+        if not _is_known_everywhere(args):
+            return await super().call(actor, method, *args, timeout_s=timeout_s)
         loop = asyncio.get_running_loop()
         if loop not in self._of_loops:
             for known in tuple(self._of_loops):  # other threads begin and end loops meanwhile
@@ -86,8 +98,13 @@ class AwaitingClient(RayRuntime):
             self._of_loops[loop] = _OfOneLoop(self._namespace)
         return await self._of_loops[loop].call(actor, method, *args, timeout_s=timeout_s)
 
+    async def _connection(self, process: str) -> Connection | None:
+        """None: what does not go by :class:`_OfOneLoop` goes through Ray."""
+        del process
+        return None
 
-class _OfOneLoop(RayRuntime):
+
+class _OfOneLoop(_Program):
     """Connections belong to an event loop, and end before it does."""
 
     def __init__(self, namespace: str) -> None:
@@ -95,14 +112,20 @@ class _OfOneLoop(RayRuntime):
         self._until_the_end: AsyncGenerator[None, None] | None = None
 
     async def _connection(self, process: str) -> Connection | None:
+        check_connected()
         if self._until_the_end is None:
             self._until_the_end = _with_the_loop(self._connections)
             await anext(self._until_the_end)
         return await super()._connection(process)
 
-    async def _find(self, actor: str, timeout_s: float) -> ActorPlace:
-        place = self._places[actor] = await asyncio.to_thread(_looked_up, actor, self._namespace, timeout_s)
-        return place
+
+def _is_known_everywhere(args: tuple[object, ...]) -> bool:
+    """Whether an actor can read these arguments from a socket. A class of the program's own module, as of a notebook,
+    is known nowhere else: Ray sends it along."""
+    try:
+        return b"__main__" not in pickle.dumps(args)
+    except Exception:  # noqa: BLE001 - whatever the object's own code raises; Ray may be able to
+        return False
 
 
 async def _with_the_loop(connections: dict[str, Connection]) -> AsyncGenerator[None, None]:

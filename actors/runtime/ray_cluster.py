@@ -53,6 +53,8 @@ _LEAST_AT_ONCE = 2
 class RayCluster:
     """Creates, finds and ends actors of one namespace. Blocking Ray calls run in threads."""
 
+    __module__ = "actors.runtime.ray_backend"  # by which earlier versions read it, where a roll goes back to one
+
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
         self._made: dict[str, Any] = {}

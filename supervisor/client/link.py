@@ -51,7 +51,7 @@ class Link:
         self._calls = 0
         self._gone = False
         self._left = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may call while it interrupts a call
         self._listeners: list[Callable[[], None]] = []
         self._ended = threading.Event()
         self._done = threading.Event()

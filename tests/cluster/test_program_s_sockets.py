@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import ray
 from ray.exceptions import RaySystemError
 
 from actors.runtime import ray_backend, ray_client, ray_places
 from actors.runtime.local_calls import serve
 from actors.runtime.ports import ActorUnavailable
 from actors.runtime.ray_places import ActorPlace
+from brokers.model import Side
 from tests.unit.called import Actor
 
 WITHIN_S = 30.0
@@ -121,3 +124,99 @@ async def test_a_client_that_is_let_go_leaves_no_connection_in_a_loop_that_goes_
         assert opened() <= before
     finally:
         gc.enable()
+
+
+class Ours(StrEnum):
+    """A word of the program's own module, of which no other process has the class."""
+
+    EUR = "EUR_USD"
+
+
+Ours.__module__ = "__main__"
+
+
+class Reference:
+    """As Ray's of an answer: awaited, or given to ``ray.get``."""
+
+    def __await__(self) -> Generator[None, None, str]:
+        yield
+        return "of Ray"
+
+
+class Handle:
+    """As Ray's of an actor: it keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    @property
+    def say(self) -> Handle:
+        """A method of it."""
+        return self
+
+    def remote(self, *args: object) -> Reference:
+        """The answer to be."""
+        self.sent.append(args)
+        return Reference()
+
+
+Program = Callable[..., Any]
+
+
+def blocking(*args: object) -> Any:
+    """A call of a program that waits."""
+    return ray_client.Client("one").call("fx", *args, timeout_s=WITHIN_S)  # type: ignore[arg-type]  # as given
+
+
+def awaiting(*args: object) -> Any:
+    """A call of a program with an event loop."""
+    return asyncio.run(ray_client.AwaitingClient("one").call("fx", *args, timeout_s=WITHIN_S))  # type: ignore[arg-type]
+
+
+PROGRAMS = pytest.mark.parametrize("program", [blocking, awaiting])
+
+
+@PROGRAMS
+def test_ray_carries_what_has_a_class_of_the_program_s_own(
+    house: Actor, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An actor could not read it from a socket: Ray sends the class along."""
+    handle = Handle()
+    monkeypatch.setattr(sys.modules["__main__"], "Ours", Ours, raising=False)
+    monkeypatch.setattr(ray_client, "_looked_up", lambda *_: ActorPlace(handle))
+    monkeypatch.setattr(ray, "get", lambda *_, **__: "of Ray")
+    for args in ((Ours.EUR,), ({"by": [Ours.EUR]},), (lambda: None,)):
+        assert program("say", *args) == "of Ray"
+    assert len(handle.sent) == 3
+    assert program("say", Side.BUY) == ("say", (Side.BUY,))
+    assert house.began == [(Side.BUY,)]
+
+
+@PROGRAMS
+def test_a_call_that_must_not_be_repeated_is_made_once_whatever_the_actor_raises(
+    house: Actor, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ray_backend, ray_client):
+        monkeypatch.setattr(module, "NEVER_REPEATED", {"spoilt", "refuse"})
+    for method in ("spoilt", "refuse"):
+        with pytest.raises(ActorUnavailable):
+            program(method)
+    assert len(house.began) == 2
+
+
+@PROGRAMS
+def test_an_answer_that_cannot_be_read_is_an_actor_that_does_not_answer(house: Actor, program: Program) -> None:
+    """So that a permission is refused where it was granted in the words of a newer version."""
+    with pytest.raises(ActorUnavailable, match="fx did not answer spoilt: the answer cannot be read"):
+        program("spoilt")
+
+
+@PROGRAMS
+def test_who_has_left_the_cluster_calls_nobody(house: Actor, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    def left() -> None:
+        raise RaySystemError("this process is not connected to a Ray cluster")  # type: ignore[no-untyped-call]  # Ray's
+
+    monkeypatch.setattr(ray_client, "check_connected", left)
+    with pytest.raises(ActorUnavailable, match="not connected"):
+        program("say")
+    assert house.began == []

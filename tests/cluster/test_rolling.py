@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pickle
+import pickletools
 import signal
 import subprocess
 import sys
@@ -21,6 +23,8 @@ import ray
 
 from actors.events import EventType
 from actors.journal.store import Journal
+from actors.runtime.ray_backend import RayRuntime
+from actors.runtime.ray_cluster import RayCluster
 from actors.runtime.ray_places import ActorPlace
 from brokers.versions import VERSION
 from supervisor.client.processes import Running, find
@@ -114,6 +118,14 @@ def test_what_ray_keeps_of_a_supervisor_names_things_that_every_version_has(name
     from coming back: then OLDEST_READ has to be raised, too."""
     module, _, name = named.partition(":")
     assert hasattr(importlib.import_module(module), name)
+
+
+def test_what_ray_keeps_of_a_supervisor_is_read_by_an_earlier_version_too() -> None:
+    """`apply --rolling` goes back as well: then Ray starts, with that one's code, what this one's `start` gave it."""
+    kept = (RayRuntime("fx"), RayCluster("fx"))
+    named = {arg for _, arg, _ in pickletools.genops(pickle.dumps(kept, protocol=0)) if "actors." in str(arg)}
+    assert named == {"actors.runtime.ray_backend RayRuntime", "actors.runtime.ray_backend RayCluster"}
+    assert [type(one) for one in pickle.loads(pickle.dumps(kept))] == [RayRuntime, RayCluster]  # noqa: S301 - ours
 
 
 @pytest.mark.timeout(900)

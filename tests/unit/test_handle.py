@@ -7,6 +7,7 @@ import math
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -322,6 +323,18 @@ def test_a_cluster_that_goes_is_noticed_and_every_call_says_so(monkeypatch: pyte
         run_blocking(port.sleep(0.01))
     with pytest.raises(ClusterGone, match=f"the Ray cluster at {address} has ended. Connect again"):
         run_blocking(call_with_retry(port, "fx", "book", timeout_s=1))
+
+
+def test_the_handler_of_a_signal_may_call_wherever_it_interrupts_a_call() -> None:
+    link = Unwatched("nowhere:1", ours=False)
+    called = threading.Event()
+
+    def interrupted() -> None:
+        with link._lock, link.call("fx", "book"):  # noqa: SLF001 - where the handler may find it
+            called.set()
+
+    threading.Thread(target=interrupted, daemon=True).start()
+    assert called.wait(20)
 
 
 def test_live_events_end_with_their_cluster_and_say_where_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
