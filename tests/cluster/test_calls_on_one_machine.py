@@ -7,9 +7,11 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
+from enum import StrEnum
 from typing import Any
 
 import psutil
@@ -20,6 +22,7 @@ from ray.exceptions import RaySystemError
 from actors.runtime import ray_backend, ray_client, ray_cluster, ray_session
 from actors.runtime.deployment import Carried, Deployment
 from actors.runtime.ports import ActorUnavailable, CallTimeout
+from tests.unit.called import Spoilt
 
 NAMESPACE = "one-machine"
 WITHIN_S = 60.0
@@ -39,6 +42,18 @@ class Asked:
         """Ray's task in which this is called, which is another one for each call through Ray."""
         return ray.get_runtime_context().get_task_id()
 
+    async def spoilt(self) -> Spoilt:
+        """What the caller cannot read."""
+        return Spoilt()
+
+    async def kind(self, what: object) -> str:
+        """The class of what was sent."""
+        return type(what).__name__
+
+    async def late(self, what: BaseException) -> None:
+        """Raise that."""
+        raise what
+
     async def refuse(self, what: str) -> None:
         """Raise an error of its own."""
         raise ValueError(what)
@@ -51,6 +66,15 @@ class Asked:
     async def looked(self) -> int:
         """How often it met one."""
         return self._looked
+
+
+class Ours(StrEnum):
+    """A word of the program's own module, as a notebook's."""
+
+    EUR = "EUR_USD"
+
+
+Ours.__module__ = "__main__"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -212,6 +236,34 @@ async def test_where_there_is_no_socket_a_program_reaches_it_through_ray(
     program = made_by()
     assert len({await program("both", "task") for _ in range(3)}) == 3
     await cluster.kill("both")
+
+
+@PROGRAMS
+@pytest.mark.parametrize("sockets", [True, False], ids=["over sockets", "through Ray"])
+@pytest.mark.parametrize("carried", [None, Carried("fx", 10)], ids=["alone", "in a cell"])
+async def test_a_program_cannot_tell_how_its_call_went(
+    made_by: Callable[[], Program], sockets: bool, carried: Carried | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "Ours", Ours, raising=False)
+    if not sockets:
+        for module in (ray_backend, ray_client):
+            monkeypatch.setattr(module, "socket_of", lambda *_: None)
+    cluster, _ = await made("fx/EITHER", carried)
+    program = made_by()
+    await program("fx/EITHER", "pid")
+    with pytest.raises(ActorUnavailable, match="invalid literal"):
+        await program("fx/EITHER", "spoilt")
+    assert await program("fx/EITHER", "kind", Ours.EUR) == "Ours"
+    for error in (
+        TimeoutError("own"),
+        OSError(5, "own"),
+        CallTimeout("a", "b", "own"),
+        ActorUnavailable("a", "b", "own"),
+    ):
+        with pytest.raises(type(error)) as found:
+            await program("fx/EITHER", "late", error)
+        assert str(found.value) == str(error)
+    await cluster.kill("fx/EITHER")
 
 
 def test_a_program_may_end_its_event_loop_and_call_in_another() -> None:
