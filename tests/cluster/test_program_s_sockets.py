@@ -120,7 +120,7 @@ async def test_a_client_that_is_let_go_leaves_no_connection_in_a_loop_that_goes_
         for _ in range(100):
             if opened() <= before:
                 break
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the other end closes in its own loop, and nothing says when
         assert opened() <= before
     finally:
         gc.enable()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import resource
 import signal
 import socket
@@ -18,7 +19,7 @@ import pytest
 
 from actors.runtime import blocking_calls, local_calls
 from actors.runtime.blocking_calls import BlockingConnection, IdleConnections, connect
-from actors.runtime.local_calls import Late, NotReached
+from actors.runtime.local_calls import HEADER, Late, NotReached
 from actors.runtime.ports import outcome
 from tests.unit.called import ERRORS, Spoilt, listens, served
 
@@ -153,6 +154,22 @@ def test_a_process_that_reads_nothing_is_waited_for_no_longer_than_asked(tmp_pat
         connection = opened(str(tmp_path / "socket"))
         with pytest.raises(Late):
             connection.call("say", ("x" * 10_000_000,), 0.05)
+        assert not connection.is_open
+
+
+@pytest.mark.parametrize("sent", [0, 7, HEADER.size, HEADER.size + 9])
+@pytest.mark.parametrize("ends", [True, False], ids=["it ends", "it is stopped"])
+def test_half_an_answer_is_none(tmp_path: Path, sent: int, ends: bool) -> None:
+    path = str(tmp_path / "socket")
+    answer = pickle.dumps((True, "of another call"))
+    with listens(path) as listening:
+        connection = opened(path)
+        there, _ = listening.accept()
+        there.send((HEADER.pack(len(answer), 0) + answer)[:sent])
+        if ends:
+            there.shutdown(socket.SHUT_WR)
+        with there, pytest.raises(NotReached if ends else Late):
+            connection.call("say", (), 0.05 if not ends else WITHIN_S)
         assert not connection.is_open
 
 
