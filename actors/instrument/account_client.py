@@ -84,6 +84,9 @@ class AccountClient:
             answer = await self._runtime.call(self._settings.account, "slice", request, timeout_s=timeout_s)
         except CallError as error:
             return NoSlice(Connection.UNREACHABLE, str(error), self._runtime.now() + LOOK_AGAIN_AFTER)
+        if not _answers(request, self._settings.account, answer):
+            reason = f"{self._settings.account} answered with what {self._name} did not ask for"
+            return NoSlice(Connection.UNREACHABLE, reason, self._runtime.now() + LOOK_AGAIN_AFTER)
         if isinstance(answer, NoSlice):
             asked_for = request.not_before
             self._unanswered_from = min(self._unanswered_from or asked_for, asked_for)
@@ -95,7 +98,7 @@ class AccountClient:
         if isinstance(answer, Slice | Unchanged) and answer.asked is not None:
             answer = replace(answer, requested_at=sent + answer.asked, asked=None)
         if isinstance(answer, Unchanged):
-            assert last is not None  # noqa: S101 - a revision is offered only then
+            assert last is not None  # noqa: S101 - its revision was offered
             answer = replace(
                 last,
                 requested_at=answer.requested_at,
@@ -103,7 +106,7 @@ class AccountClient:
                 fills_cursor=answer.fills_cursor,
                 whole=answer.whole,
             )
-        assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - the account actor returns one of these
+        assert isinstance(answer, Slice | NoSlice)  # noqa: S101 - nothing else is an answer
         return answer
 
     def _asks_again(self, sent: datetime) -> bool:
@@ -236,6 +239,15 @@ class AccountClient:
             contract=last.contract,
             streamed=True,
         )
+
+
+def _answers(request: SliceRequest, account: str, answer: object) -> bool:
+    """Whether an answer is one to this request, and not to another instrument's or to an earlier one."""
+    if isinstance(answer, Slice):
+        return (answer.account, answer.instrument) == (account, request.instrument)
+    return isinstance(answer, NoSlice) or (
+        isinstance(answer, Unchanged) and answer.revision == request.known_revision is not None
+    )
 
 
 def _owners(book: Book) -> dict[str, str]:

@@ -10,6 +10,7 @@ The laws of this module:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -88,8 +89,13 @@ class Recorder:
 
     async def is_empty(self, *, leaving: bool = False) -> bool:
         """Whether the book has nothing, and nothing may be on its way into it. If so, and the actor is ``leaving``,
-        reports are refused from then on."""
+        reports are refused from then on. It leaves only what the journal has nothing of either: another process of its
+        name, whose death was not noticed, may have gone on with the stream."""
         async with self._keeper.turn:
+            if leaving:
+                self._keeper.doubt()
+                with contextlib.suppress(JournalAway):
+                    await self._keeper.loaded()
             empty = self._keeper.book is not None and not self._keeper.doubtful and self._keeper.book.has_nothing
             if empty and leaving:
                 self._leaves_until_s = self._runtime.monotonic_s() + LEAVES_WITHIN_S

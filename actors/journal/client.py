@@ -47,6 +47,8 @@ async def append(runtime: Runtime, stream: str, version: int, events: tuple[Even
     if isinstance(answer, Stale):
         raise Fenced(answer)
     assert isinstance(answer, Appended)  # noqa: S101 - the audit actor returns one of the two
+    if events and answer.version != version + len(events):
+        raise JournalAway(f"{stream}: {len(events)} events after version {version} were answered by {answer.version}")
     return answer
 
 
@@ -57,6 +59,9 @@ async def load(runtime: Runtime, stream: str) -> StreamTail:
     except (CallError, JournalError) as error:
         raise JournalAway(str(error)) from None
     assert isinstance(tail, StreamTail)  # noqa: S101 - as above
+    others = sorted({record.stream for record in tail.records} - {stream})
+    if others:
+        raise JournalAway(f"{stream}: the answer has the records of {', '.join(others)}")
     return tail
 
 

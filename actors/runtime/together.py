@@ -44,14 +44,18 @@ class Together:
         task.add_done_callback(self._sending.discard)
 
     async def _carry(self, key: Any, waiting: list[tuple[tuple[object, ...], float, asyncio.Future[Any]]]) -> None:
-        calls = [call for call, _, answer in waiting if not answer.done()]
+        sent = [(call, answer) for call, _, answer in waiting if not answer.done()]
+        if not sent:
+            return
         answers: list[Answer]
         try:
-            answers = await self._send(key, calls, max(timeout_s for _, timeout_s, _ in waiting)) if calls else []
+            answers = await self._send(key, [call for call, _ in sent], max(timeout_s for _, timeout_s, _ in waiting))
         except Exception as error:  # noqa: BLE001 - each waiting caller gets it
-            answers = [(False, error)] * len(calls)
-        received = iter(answers)
-        for _, _, answer in waiting:
+            answers = [(False, error)] * len(sent)
+        if len(answers) != len(sent):  # whose they are is not known
+            found = f"{len(answers)} answers came back for {len(sent)} calls of {key}"
+            answers = [(False, RuntimeError(found))] * len(sent)
+        # By its place in what was sent, whoever has given up meanwhile: the next one's answer is not theirs.
+        for (_, answer), (well, value) in zip(sent, answers, strict=True):
             if not answer.done():
-                well, value = next(received, (False, RuntimeError(f"no answer came back for a call of {key}")))
                 answer.set_result(value) if well else answer.set_exception(value)

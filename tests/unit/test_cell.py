@@ -206,15 +206,47 @@ class TestTogether:
         assert await tasks[0] == 0
         assert await tasks[2] == 2
 
+    @given(st.lists(st.sampled_from(["waits", "gives up at once", "gives up meanwhile"]), max_size=8))
+    def test_whoever_gives_up_at_whatever_moment_the_others_get_their_own_answers(self, fates: list[str]) -> None:
+        """One that gives up while the message is under way (its time is over, its actor is ended) must not move the
+        answers of those behind it: an instrument would take another one's book or slice for its own."""
+
+        async def story() -> None:
+            under_way, may_answer = asyncio.Event(), asyncio.Event()
+
+            async def send(key: Any, calls: Sequence[tuple[object, ...]], timeout_s: float) -> list[Answer]:
+                under_way.set()
+                await may_answer.wait()
+                return [(True, call[0]) for call in calls]
+
+            together = Together(send)
+            tasks = [asyncio.ensure_future(together.call("k", (number,), 1.0)) for number in range(len(fates))]
+            await asyncio.sleep(0)
+            for fate in ("gives up at once", "gives up meanwhile"):
+                for task, own in zip(tasks, fates, strict=True):
+                    if own == fate:
+                        task.cancel()
+                if set(fates) - {"gives up at once"}:
+                    await under_way.wait()
+            may_answer.set()
+            for number, (task, fate) in enumerate(zip(tasks, fates, strict=True)):
+                if fate == "waits":
+                    assert await task == number
+                else:
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+
+        asyncio.run(story())
+
+    @pytest.mark.parametrize("came", [0, 1, 3])
     @virtual_time
-    async def test_an_answer_that_is_short_is_no_answer(self) -> None:
+    async def test_of_fewer_or_more_answers_than_calls_none_is_anybody_s(self, came: int) -> None:
         async def send(key: Any, calls: Sequence[tuple[object, ...]], timeout_s: float) -> list[Answer]:
-            return [(True, "first")]
+            return [(True, "whose?")] * came
 
         together = Together(send)
         found = await asyncio.gather(*[together.call("k", (n,), 1.0) for n in range(2)], return_exceptions=True)
-        assert found[0] == "first"
-        assert isinstance(found[1], RuntimeError)
+        assert [str(one) for one in found] == [f"{came} answers came back for 2 calls of k"] * 2
 
 
 @given(st.lists(st.tuples(st.sampled_from("ABCDEFGH"), st.booleans()), max_size=40), st.integers(1, 3))

@@ -81,6 +81,18 @@ async def test_what_is_reported_to_an_instrument_that_retires_is_refused_and_nev
 
 
 @virtual_time
+async def test_an_instrument_does_not_leave_what_another_process_of_its_name_has_recorded(tmp_path: Path) -> None:
+    """One whose death was not noticed. Its book was empty at its own last look."""
+    async with a_house(tmp_path) as house:
+        instrument, other = house.instrument(), house.second()
+        assert (await instrument.reconcile_now()).status == "SUCCESS"
+        await other.record([SENT])
+        assert await instrument.is_empty()
+        assert not await instrument.leave()
+        assert await instrument.record([SENT]) == 0, "it is known, and nothing is refused"
+
+
+@virtual_time
 async def test_an_instrument_that_nobody_ends_takes_reports_again(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         instrument = house.instrument()
