@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pickle
@@ -37,7 +38,8 @@ class BlockingConnection:
         self._fd = connected.fileno()
 
     def __del__(self) -> None:
-        self.close()
+        with contextlib.suppress(AttributeError):  # interrupted before it had a socket
+            self.close()
 
     @property
     def is_open(self) -> bool:

@@ -132,6 +132,14 @@ def test_a_call_can_be_interrupted_and_then_the_connection_has_ended(
         assert not connection.is_open
 
 
+def test_one_that_is_interrupted_while_it_is_made_ends_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    made = BlockingConnection.__new__(BlockingConnection)
+    del made
+    assert unraisable == []
+
+
 def test_the_end_of_the_process_ends_a_call(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     with listens(path) as listening, ThreadPoolExecutor(1) as others:
