@@ -127,19 +127,20 @@ class RayRuntime:
 
     async def _reach(self, actor: str, method: str, timeout_s: float, send: _Send) -> Any:
         """Send something to where the actor is. Where a known place no longer answers, the actor is searched again,
-        once."""
+        once, in what is left of the time."""
         known = actor in self._places or actor in self._connections
+        until_s = self.monotonic_s() + timeout_s
         try:
-            return await self._once(actor, method, timeout_s, send)
+            return await self._once(actor, method, timeout_s, until_s, send)
         except ActorUnavailable:
-            if not known or method in NEVER_REPEATED:
+            if not known or method in NEVER_REPEATED or self.monotonic_s() >= until_s:
                 raise
-            return await self._once(actor, method, timeout_s, send)
+            return await self._once(actor, method, timeout_s, until_s, send)
 
-    async def _once(self, actor: str, method: str, timeout_s: float, send: _Send) -> Any:
+    async def _once(self, actor: str, method: str, timeout_s: float, until_s: float, send: _Send) -> Any:
         with translated(actor, method, f"no answer within {timeout_s:.3g} s", self._places):
-            place = await self._place(actor, method, timeout_s)
-            async with within(timeout_s):
+            place = await self._place(actor, method, until_s - self.monotonic_s())
+            async with within(until_s - self.monotonic_s()):
                 answer = await send(place)
             if method in PROBES and isinstance(place, ActorPlace):
                 self._ray_answered_s[place.cell or actor] = self.monotonic_s()

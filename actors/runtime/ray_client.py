@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for_futures
+from time import monotonic as monotonic_s
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -37,29 +38,31 @@ class Client:
 
     def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
         """As :meth:`RayRuntime.call`, and blocking."""
-        known = actor in self._places
+        known, until_s = actor in self._places, monotonic_s() + timeout_s
+        with_what = actor, method, args, timeout_s, until_s
         try:
-            return self._call(actor, method, args, timeout_s)
+            return self._call(*with_what)
         except ActorUnavailable:
-            if not known or method in NEVER_REPEATED:
+            if not known or method in NEVER_REPEATED or monotonic_s() >= until_s:
                 raise
-            return self._call(actor, method, args, timeout_s)
+            return self._call(*with_what)
 
-    def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float) -> Any:
+    def _call(self, actor: str, method: str, args: tuple[object, ...], timeout_s: float, until_s: float) -> Any:
         with translated(actor, method, f"no answer within {timeout_s:.3g} s", self._places):
             place = self._places.get(actor)
             if place is None:
-                place = self._places[actor] = _looked_up(actor, self._namespace, timeout_s)
+                place = self._places[actor] = _looked_up(actor, self._namespace, until_s - monotonic_s())
+            left_s = max(0.0, until_s - monotonic_s())
             check_connected()
             process = place.cell or actor
             by_ray = method in PROBES or not _is_known_everywhere(args)
             connection = None if by_ray else self._connection(process)
             if connection is None:
-                return place.read(method, ray.get(place.send(actor, method, args), timeout=timeout_s))
+                return place.read(method, ray.get(place.send(actor, method, args), timeout=left_s))
             if place.cell is None:
-                answer = connection.call(method, args, timeout_s)
+                answer = connection.call(method, args, left_s)
             else:
-                answer = connection.call("deliver", ([(actor, method, args)],), timeout_s)
+                answer = connection.call("deliver", ([(actor, method, args)],), left_s)
             self._idle.give(process, connection)
             found = outcome_of(method, answer)
             return found if place.cell is None else outcome_of(method, found[0])

@@ -19,8 +19,8 @@ import ray
 from ray.exceptions import RaySystemError
 
 from actors.runtime import ray_backend, ray_client, ray_places
-from actors.runtime.local_calls import serve
-from actors.runtime.ports import ActorUnavailable
+from actors.runtime.local_calls import NotReached, serve
+from actors.runtime.ports import ActorUnavailable, Answer
 from actors.runtime.ray_places import ActorPlace
 from brokers.model import Side
 from tests.unit.called import Actor
@@ -220,3 +220,80 @@ def test_who_has_left_the_cluster_calls_nobody(house: Actor, program: Program, m
     with pytest.raises(ActorUnavailable, match="not connected"):
         program("say")
     assert house.began == []
+
+
+def test_all_that_one_call_takes_is_within_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look-up, the call, and once more both where the actor has gone: a strategy waits for no longer than it
+    says."""
+    now_s, looked, called = 0.0, list[float](), list[float]()
+
+    def looked_up(actor: str, namespace: str, timeout_s: float) -> ActorPlace:
+        nonlocal now_s
+        looked.append(timeout_s)
+        now_s += 2
+        return ActorPlace(None)
+
+    class Gone:
+        """A connection to an actor that answers once."""
+
+        is_open = True
+
+        def call(self, method: str, args: tuple[object, ...], timeout_s: float) -> Answer:
+            nonlocal now_s
+            called.append(timeout_s)
+            now_s += 1
+            if len(called) > 1:
+                raise NotReached("its process has ended")
+            return True, "here"
+
+    monkeypatch.setattr(ray_client, "monotonic_s", lambda: now_s)
+    monkeypatch.setattr(ray_client, "_looked_up", looked_up)
+    monkeypatch.setattr(ray_client, "connect", lambda _: Gone())
+    monkeypatch.setattr(ray_client, "socket_of", lambda *_: "")
+    monkeypatch.setattr(ray_client, "check_connected", lambda: None)
+    client = ray_client.Client("one")
+    assert client.call("fx", "say", timeout_s=10.0) == "here"
+    with pytest.raises(ActorUnavailable):
+        client.call("fx", "say", timeout_s=10.0)
+    assert (looked, called) == ([10, 9], [8, 10, 7])
+
+
+async def test_so_is_all_that_one_call_of_an_actor_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, found, waited = 0.0, list[float](), list[float]()
+
+    class Runtime(ray_backend.RayRuntime):
+        """One whose clock goes on when it is waited for, and that finds nobody alive."""
+
+        def monotonic_s(self) -> float:
+            """The test's clock."""
+            return now_s
+
+        async def _connection(self, process: str) -> None:
+            del process
+
+        async def _find(self, actor: str, timeout_s: float) -> ActorPlace:
+            nonlocal now_s
+            found.append(timeout_s)
+            now_s += 2
+            place = self._places[actor] = ActorPlace(None)
+            return place
+
+    class Within:
+        """What is awaited within so many seconds: an actor that ends meanwhile."""
+
+        def __init__(self, timeout_s: float) -> None:
+            waited.append(timeout_s)
+
+        async def __aenter__(self) -> None:
+            nonlocal now_s
+            now_s += 1
+            raise NotReached("its process has ended")
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(ray_backend, "within", Within)
+    runtime = Runtime("one")
+    runtime._places["fx"] = ActorPlace(None)  # noqa: SLF001 - it was called before
+    with pytest.raises(ActorUnavailable):
+        await runtime.call("fx", "say", timeout_s=10.0)
+    assert (found, waited) == ([9], [10, 7])
