@@ -116,8 +116,8 @@ def reconcile_fills(work: ReconciliationPass) -> None:
             order = order_of_fill(work, fill, linked)
             correct(work, fill, fill.corrects, order, contained=fill.key in in_reports)
         else:
-            leg = in_reports.get(fill.key) if in_reports else None
-            allowed[whose].apply(work, fill, contained if leg is None else contained | {leg})
+            legs = (one[fill.key] for one in (contained, in_reports) if fill.key in one)
+            allowed[whose].apply(work, fill, frozenset(legs))
 
 
 def _wait_for_their_order(
@@ -163,35 +163,41 @@ def _is_new(key: str, applied: Container[str], unique: Container[str]) -> bool:
     return key not in applied and key not in unique
 
 
-def _contained(work: ReconciliationPass, fills: list[Fill]) -> frozenset[str]:
-    """The legs that the book was set to so shortly before these fills that the position may contain them, and does:
-    this slice's positions, which contain the fills, equal the book's positions without them."""
+def _contained(work: ReconciliationPass, fills: list[Fill]) -> dict[str, str]:
+    """Those of these fills that a leg contains already, each with the leg: it was set so shortly before them that its
+    position may contain the first of them, and does. This slice's positions, which contain all of them, equal the
+    book's with the others alone. ``fills`` are in the order of the broker's time."""
     section = work.slice.positions
     if not work.policy.positions or not isinstance(section, Complete) or work.new_book:
-        return frozenset()
-    changes: dict[str, Decimal] = {}
+        return {}
+    changes: dict[str, list[Fill]] = {}
     for fill in fills:
         leg = fill.leg or (
             NET if work.slice.conventions.legs is LegScheme.NET and not work.slice.conventions.products else None
         )
         set_at = None if leg is None else work.book.watermarks.get(leg) or work.book.floor
         if leg is None or set_at is None or fill.corrects is not None or fill.time > work.slice.as_of:
-            return frozenset()
+            return {}
         if set_at < fill.time <= set_at + SET_WITHIN:
-            changes[leg] = changes.get(leg, ZERO) + fill.quantity * fill.side.sign
+            changes.setdefault(leg, []).append(fill)
         elif fill.time > set_at:
-            return frozenset()
-    if not changes:
-        return frozenset()
+            return {}
     shown = {row.leg: row.quantity for row in rows_of(section)}
-    held = {name: leg.quantity for name, leg in work.book.legs.items()}
-    return frozenset(
-        leg
-        for leg, change in changes.items()
-        if change
-        and work.settled_at(work.book.activity.get(leg)) is None
-        and shown.get(leg, ZERO) == held.get(leg, ZERO)
-    )
+    contained: dict[str, str] = {}
+    for leg, of_leg in changes.items():
+        if work.settled_at(work.book.activity.get(leg)) is not None:
+            continue
+        held = work.book.legs.get(leg)
+        left = shown.get(leg, ZERO) - (held.quantity if held is not None else ZERO)
+        left -= sum((fill.quantity * fill.side.sign for fill in of_leg), ZERO)
+        first: list[Fill] = []
+        for fill in of_leg if left else ():
+            first.append(fill)
+            left += fill.quantity * fill.side.sign
+            if not left:
+                contained.update(dict.fromkeys((one.key for one in first), leg))
+                break
+    return contained
 
 
 @dataclass(frozen=True, slots=True)

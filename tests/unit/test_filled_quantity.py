@@ -73,6 +73,24 @@ def test_a_fill_reported_after_the_position_and_the_order_that_contain_it_counts
     assert filled(desk) == 100
 
 
+@pytest.mark.parametrize("inside", [0, 1, 2, 3])
+def test_of_fills_right_after_a_position_the_first_may_be_in_it_and_count_once(inside: int) -> None:
+    """The broker names one time for several requests, the earliest: the position may contain what came after that."""
+    desk = Desk()
+    times, quantities = [10.1, 10.6, 12], [2, 5, 3]
+    before, whole = 100 + sum(quantities[:inside]), 100 + sum(quantities)
+    desk.look(slice_at(10, [pos(before)]))
+    fills = [
+        fill(f"F{at_s}", quantity, at_s=at_s, order_id="B1") for at_s, quantity in zip(times, quantities, strict=True)
+    ]
+    last = desk.look(slice_at(13, [pos(whole)], [], fills))
+    assert net(desk) == {"net": whole}
+    assert "POSITION_MISMATCH" not in types(last)
+    for seconds in (20, 400):
+        last = desk.look(slice_at(seconds, [pos(whole)]))
+    assert (last.status.value, net(desk)) == ("SUCCESS", {"net": whole})
+
+
 def test_an_order_filled_further_in_the_book_is_a_break_that_stops_trading_and_is_lowered_on_proof() -> None:
     desk = Desk()
     desk.look(slice_at(0))
