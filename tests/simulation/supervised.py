@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.account.actor import AccountSettings
 from actors.instrument.settings import InstrumentSettings
+from actors.journal.client import JOURNAL_TIMEOUT_S
 from actors.names import AUDIT
 from actors.runtime.cell import Seats
 from actors.runtime.deployment import ONLY_NODE, Carried, Deployment
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 UP_WITHIN_S = 300.0
 ASK_EVERY_S = 1.0
-UP_FOR_S = 15.0
-"""Longer than a supervisor whose journal was away takes to read what happened before it."""
+UP_FOR_S = JOURNAL_TIMEOUT_S + 5.0
+"""Longer than a supervisor takes to read what happened before it, where the last fault was that its journal answers as
+late as it is waited for."""
 
 
 class SimulatedCluster:
