@@ -55,11 +55,19 @@ def end_absent_orders(work: ReconciliationPass, gone: Sequence[tuple[BookOrder, 
     placed = not gone or not work.policy.positions or pending_fills_are_placed(work)
     evidence = _evidence_of_positions(work, [order for order, _ in gone])
     legs = {order.key: _changes(work, order) for order, _ in evidence}
+    of_before = {
+        order.key  # found out before the first of them is concluded, which changes the leg
+        for order, what in evidence
+        if what.leg is not None and not _is_of_now(work, what.leg, legs[order.key][what.leg])
+    }
     for order, what in evidence:
         settled_at = work.settled_at(order.local_at)
         unplaced = not placed and bool(legs[order.key])  # the change may be a fill that counts in its order already
         if settled_at is not None or unplaced or not isinstance(work.slice.fills, Complete | Unsupported):
             work.defer(order.key, settled_at)  # a failed fills section means that it may yet have been filled
+            concluded = False
+        elif order.key in of_before:
+            work.defer(order.key)
             concluded = False
         elif what.leg is not None:
             concluded = _filled(work, order, what, what.leg, over=over[order.key])
@@ -149,6 +157,12 @@ def _added_at(row: Position | None, held: Decimal, average: Decimal, change: Dec
         return None
     price = (row.quantity * row.comparable_price - held * average) / change
     return price if price > 0 else None
+
+
+def _is_of_now(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
+    """Whether the position of a leg contains all that the book has of it: one from before the newest fill differs by
+    that fill, and shows nothing of an order that is gone."""
+    return leg not in work.newer_legs() and work.is_settled(leg, change)
 
 
 def _is_over(work: ReconciliationPass, order: BookOrder) -> bool:

@@ -332,6 +332,10 @@ class ReconciliationPass:
         if leg in self.held_back:
             self.defer(leg)
             return False
+        return self.is_settled(leg, change)
+
+    def is_settled(self, leg: str, change: Decimal = _NONE) -> bool:
+        """Whether this slice is new enough for the position of a leg; if not, another look is requested."""
         settled_at = self.settled_at(self.book.activity.get(leg))
         if settled_at is not None:
             self.defer(leg, settled_at)

@@ -11,13 +11,14 @@ from actors.book.discrepancies import DiscrepancyType
 from actors.book.policy import Correct, Policy
 from actors.events import EventType, Severity
 from brokers.clocks import broker_time
-from brokers.model import Conventions, Failed, Order, OrderAnswer, OrderQuery, OrderStatus, Position, Side
+from brokers.model import Complete, Conventions, Failed, Order, OrderAnswer, OrderQuery, OrderStatus, Position, Side
 from tests.unit.builders import (
     INSTRUMENT,
     Desk,
     at,
     dec,
     fill,
+    fill_report,
     kinds,
     order,
     order_report,
@@ -166,6 +167,26 @@ def test_of_two_orders_that_a_change_could_be_of_none_is_chosen_and_both_where_i
     desk = yesterday(*two)
     assert morning(desk, pos(150)) == ["MISSED_FILL", "MISSED_FILL"]
     assert statuses(desk) == {"c1": (S.FILLED, 75), "c2": (S.FILLED, 75)}
+
+
+@pytest.mark.parametrize("reported", ["by the broker", "by our side"])
+def test_a_position_from_before_the_newest_fill_says_nothing_of_an_order_that_is_gone(reported: str) -> None:
+    """It differs by the fill: a sale that never arrived would be taken for filled by as much."""
+    desk = yesterday(working(side=Side.SELL), held=(pos(75),))
+    for number in range(3):
+        now_s = MORNING + 10 * number
+        bought = fill(f"F{number}", 5, at_s=now_s, order_id="b9")
+        before = replace(slice_at(now_s - 1, [pos(75 + 5 * number)]), as_of=broker_time(at(now_s - 1)))
+        if reported == "by our side":
+            desk.report(fill_report(f"F{number}", 5, at_s=now_s, order_id="b9"), at_s=now_s)
+        else:
+            before = replace(before, fills=Complete((bought,)))
+        desk.look(before, at(now_s + 0.1))
+        assert statuses(desk)["c1"] == (S.OPEN, 0)
+    desk.look(slice_at(MORNING + 60, [pos(90)]))
+    desk.look(slice_at(MORNING + 61, [pos(90)]))
+    assert statuses(desk)["c1"] == (S.EXPIRED, 0)
+    assert desk.quantities() == {"net": 90}
 
 
 def test_a_sale_that_is_gone_beside_a_position_that_shrank_closed_it() -> None:
