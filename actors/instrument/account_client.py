@@ -245,9 +245,7 @@ def _answers(request: SliceRequest, account: str, answer: object) -> bool:
     """Whether an answer is one to this request, and not to another instrument's or to an earlier one."""
     if isinstance(answer, Slice):
         return (answer.account, answer.instrument) == (account, request.instrument)
-    return isinstance(answer, NoSlice) or (
-        isinstance(answer, Unchanged) and answer.revision == request.known_revision is not None
-    )
+    return not isinstance(answer, Unchanged) or answer.revision == request.known_revision
 
 
 def _owners(book: Book) -> dict[str, str]:
