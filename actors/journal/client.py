@@ -48,7 +48,8 @@ async def append(runtime: Runtime, stream: str, version: int, events: tuple[Even
         raise Fenced(answer)
     assert isinstance(answer, Appended)  # noqa: S101 - the audit actor returns one of the two
     if events and answer.version != version + len(events):
-        raise JournalAway(f"{stream}: {len(events)} events after version {version} were answered by {answer.version}")
+        found = f"{stream}: the answer to {len(events)} events after version {version} names version {answer.version}"
+        raise JournalAway(found + ", so it may be another append's. The version is asked for before the next one")
     return answer
 
 
@@ -61,7 +62,7 @@ async def load(runtime: Runtime, stream: str) -> StreamTail:
     assert isinstance(tail, StreamTail)  # noqa: S101 - as above
     others = sorted({record.stream for record in tail.records} - {stream})
     if others:
-        raise JournalAway(f"{stream}: the answer has the records of {', '.join(others)}")
+        raise JournalAway(f"{stream}: the answer has the records of {', '.join(others)}. It is asked for again")
     return tail
 
 

@@ -5,8 +5,9 @@ order in the meantime: if an order is gone, and its leg changed in a way that th
 filled by exactly that change, which needs no other explanation.
 
 The laws of this module: nothing is concluded without proof (law 4), and until then nothing else explains the change; if
-a change could come from several orders, none is chosen; an order that has reached the end of its own terms has EXPIRED,
-which is expected, and one whose terms are unknown is given up.
+a change could come from several orders, none is chosen; nothing is read from a position that is older than the newest
+fill of its leg; an order that has reached the end of its own terms has EXPIRED, which is expected, and one whose terms
+are unknown is given up.
 """
 
 from __future__ import annotations
