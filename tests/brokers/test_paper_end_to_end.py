@@ -73,9 +73,10 @@ class Post:
 
     async def until(self, holds: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(20):
+            self.arrived.clear()  # before each look: what arrives during it may have come too late to be seen
             while not await holds():
-                self.arrived.clear()
                 await self.arrived.wait()
+                self.arrived.clear()
 
 
 class House:
