@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # etoropy 0.1.7 (eToro): an order for a symbol that eToro does not have buys what its free-text search lists first; one for "S&P500" buys S.
 #
-# One would guess: buy_by_amount("SYMBOL", ...) buys that instrument, or raises EToroValidationError, as its resolver says for what cannot be resolved.
+# One would guess: buy_by_amount("SYMBOL", ...) buys that instrument, or raises EToroValidationError, as the resolver says for what it cannot resolve.
 # What happens: after no exact match the symbol is searched as text, and the first hit is ordered; its symbol is not compared with the one asked
 #   for. Questions are put into the address as they are: behind an & another parameter begins.
 # Seen: ABCD is not listed, the search knows ABCDE: the order is for ABCDE, and get_symbol() says that its instrument is ABCD. For "S&P500" the

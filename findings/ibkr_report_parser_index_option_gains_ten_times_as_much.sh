@@ -4,7 +4,7 @@
 # One would guess: the rows of "Equity and Index Options" count as much as the statement says: it has Proceeds, Basis and Realized P/L of each trade.
 # What happens: these columns are not read. Price times quantity is multiplied by 100 for each option, whatever its contract is on.
 # Seen: one OESX call (multiplier 10) bought at 50, sold at 60, each for a fee of 1. Statement: proceeds 600, profit 98. Report: proceeds 6000, gain
-#   999. One on the DAX (5): proceeds 600 and profit 98, in the report 12000 and 1999. One on SAP (100): 600 and 99, as the purchase's fee is not read.
+#   999. One on the DAX (5): proceeds 600 and profit 98, in the report 12000 and 1999. One on SAP (100): 600 and 99: the purchase's fee is not read.
 # Why it matters: a tax return with ten or twenty times the proceeds and gains, or with losses that nobody had, in rows like all others. Sales of
 #   up to 1,000 euros a year are free of tax in Finland: 600 are below that, 6000 are not.
 # Instead: compare each row's proceeds with the statement's column, and enter contracts by hand whose multiplier is not 100.
