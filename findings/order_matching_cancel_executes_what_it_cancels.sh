@@ -7,7 +7,7 @@
 # Seen: bid for 100 at 10.0, offer of 100 at 10.0 placed and cancelled at once: both are gone from the book, and match() has no trade. A cancel
 #   of another bid has 100 traded as well, without a trade. A bid of 10.26 is one of 10.3, and buys at 10.3; an offer of 0.04 is one of 0.0.
 # Why it matters: in a simulation or a paper account both sides have their orders filled and nobody's position has changed; who sums up the
-#   trades is 100 short of what left the book. So does the REST API that comes with it.
+#   trades is 100 short of what left the book. Its REST API cancels in this way, too.
 # Instead: call match() right before each cancel_order() and keep its trades; give each order price_number_of_digits.
 #
 # Exit 0 while it behaves so, non-zero once it has changed.
