@@ -16,7 +16,6 @@ from actors.events import Event, EventType, Record, Severity, event_id
 from actors.journal import client
 from actors.journal.client import Fenced, JournalAway
 from actors.journal.types import JournalError
-from actors.names import AUDIT
 from actors.runtime.ports import CallError, Runtime
 from brokers.frozen import dataclass
 
@@ -83,9 +82,9 @@ class AccountWork:
         self._fold(event)
 
     async def _newest(self, types: tuple[EventType, ...]) -> list[Record]:
-        filters = {"stream": self._account, "types": types, "order": "newest", "limit": _NEWEST}
-        found: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=client.JOURNAL_TIMEOUT_S)
-        return found
+        return await client.settled_records(
+            self._runtime, {"stream": self._account, "types": types, "order": "newest", "limit": _NEWEST}
+        )
 
     async def do(self, found: Break | None, break_id: str, request: BreakRequest) -> BreakWork:
         """Apply an operator's request; durable on return. Raises :class:`BreakRefused` and :class:`JournalAway`."""

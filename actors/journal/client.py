@@ -6,9 +6,12 @@ actor has made the events durable, and never before.
 
 from __future__ import annotations
 
+import contextlib
+
 from actors.events import Event, Record, StreamTail
+from actors.journal.record_filter import RecordQuery
 from actors.journal.types import Appended, JournalError, Stale
-from actors.names import AUDIT
+from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.ports import CallError, Runtime
 
 JOURNAL_TIMEOUT_S = 20.0
@@ -72,6 +75,25 @@ async def version(runtime: Runtime, stream: str) -> int:
         return (await append(runtime, stream, _NO_VERSION, ())).version
     except Fenced as fenced:
         return fenced.stale.actual_version
+
+
+async def settle(runtime: Runtime, timeout_s: float = JOURNAL_TIMEOUT_S) -> None:
+    """Return once every append that the journal has received is durable or never will be. A process that has died may
+    have sent some: whoever takes its place and decides by what the journal has calls this first. Appends are answered
+    in the order of their arrival, and a journal that takes nothing now did not take the earlier ones. Raises
+    :class:`CallError` where that is not known."""
+    with contextlib.suppress(JournalError):
+        await runtime.call(AUDIT, "append", SUPERVISOR, _NO_VERSION, (), timeout_s=timeout_s)
+
+
+async def settled_records(runtime: Runtime, asked: RecordQuery, timeout_s: float = JOURNAL_TIMEOUT_S) -> list[Record]:
+    """The records that meet every condition, those included that a predecessor of the caller sent and that were not
+    durable yet: see :func:`settle`. Raises :class:`CallError` and :class:`JournalError`."""
+    until_s = runtime.monotonic_s() + timeout_s
+    await settle(runtime, timeout_s)
+    left_s = max(0.0, until_s - runtime.monotonic_s())
+    found: list[Record] = await runtime.call(AUDIT, "query", asked, timeout_s=left_s)
+    return found
 
 
 async def load_before(runtime: Runtime, stream: str, version: int) -> list[Record]:

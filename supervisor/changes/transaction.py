@@ -20,7 +20,7 @@ from actors.book.checkpoint import replay
 from actors.book.unreadable import UnreadableRecord
 from actors.events import Event, EventType, Json, Payload, Record, Severity, event_id, to_text
 from actors.journal import client
-from actors.journal.client import JOURNAL_TIMEOUT_S, Fenced, JournalAway
+from actors.journal.client import Fenced, JournalAway, settled_records
 from actors.journal.outbox import Outbox
 from actors.journal.types import JournalError, JournalMissing
 from actors.names import AUDIT, SUPERVISOR, split_name
@@ -362,9 +362,10 @@ class ConfigurationTransaction:
 
     async def _from_its_actor(self, limit: int) -> list[Record]:
         """The newest records, from the audit actor. Raises :class:`CallError` and :class:`JournalError`."""
-        filters = {"stream": SUPERVISOR, "types": (EventType.CONFIGURATION_CHANGED,), "order": "newest", "limit": limit}
-        found: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
-        return found
+        kinds = (EventType.CONFIGURATION_CHANGED,)
+        return await settled_records(
+            self._runtime, {"stream": SUPERVISOR, "types": kinds, "order": "newest", "limit": limit}
+        )
 
     async def _read_beside(self, limit: int) -> list[Record] | None:
         """Read the journal without its actor, which may be dead."""

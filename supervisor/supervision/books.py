@@ -18,6 +18,7 @@ async def held_in_our_books(account: str, runtime: Runtime) -> set[str]:
     """The instruments for which our books of an account hold anything. The broker may no longer report them. Raises
     :data:`AWAY`."""
     held = set()
+    await client.settle(runtime)
     for name in await runtime.call(AUDIT, "streams", timeout_s=client.JOURNAL_TIMEOUT_S):
         of, symbol = split_name(name)
         if of == account and symbol:

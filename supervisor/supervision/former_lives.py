@@ -20,11 +20,11 @@ from loguru import logger
 
 from actors.events import EventType, Json, Record, Severity
 from actors.instrument.statistics import Found, Totals
-from actors.journal.client import JOURNAL_TIMEOUT_S
+from actors.journal.client import settled_records
 from actors.journal.outbox import Outbox
 from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
-from actors.names import AUDIT, SUPERVISOR
+from actors.names import SUPERVISOR
 from actors.runtime.ports import CallError, Runtime
 from supervisor.changes.applied_configuration import Run
 from supervisor.presentation.event_text import counted_restarts
@@ -142,7 +142,7 @@ class FormerLives:
         while True:
             filters: RecordQuery = {"types": types, "since": self._run.began_at, "limit": _PAGE, "stream": stream}
             filters["after_seq"] = found[-1].seq if found else after_seq
-            page = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
+            page = await settled_records(self._runtime, filters)
             found += page
             if len(page) < _PAGE:
                 return found

@@ -18,7 +18,6 @@ from actors.journal import client
 from actors.journal.client import Fenced, JournalAway
 from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
-from actors.names import AUDIT
 from actors.runtime.ports import CallError, Runtime
 from brokers.frozen import dataclass
 from supervisor.changes.asking import Who, said_of
@@ -144,7 +143,7 @@ class Halting:
         after_seq = 0
         while True:
             filters: RecordQuery = {"types": HALT_TYPES, "after_seq": after_seq, "limit": _PAGE}
-            page = await self._runtime.call(AUDIT, "query", filters, timeout_s=_READ_TIMEOUT_S)
+            page = await client.settled_records(self._runtime, filters, _READ_TIMEOUT_S)
             halts += page
             if len(page) < _PAGE:
                 return folded(halts)

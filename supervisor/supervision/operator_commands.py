@@ -15,10 +15,11 @@ from loguru import logger
 
 from actors.book.trading_permission import Halt, Halted, halted_by
 from actors.events import EventType, Json, Record
-from actors.journal.client import JOURNAL_TIMEOUT_S
+from actors.journal.client import settled_records
 from actors.journal.outbox import Outbox
+from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
-from actors.names import AUDIT, SUPERVISOR, split_name
+from actors.names import SUPERVISOR, split_name
 from actors.runtime.ports import CallError, Runtime
 from supervisor.changes.asking import Who, said_of
 from supervisor.supervision.desired import DesiredState
@@ -94,9 +95,9 @@ class Instructions:
     async def _learn_pauses(self) -> None:
         """A supervisor that replaces another in the middle of a run takes over the pauses that the former one noted."""
         types = (EventType.OPERATOR_ACTION, EventType.CONFIGURATION_CHANGED)
-        filters = {"stream": SUPERVISOR, "types": types, "order": "newest", "limit": _NOTES}
+        filters: RecordQuery = {"stream": SUPERVISOR, "types": types, "order": "newest", "limit": _NOTES}
         try:
-            noted = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
+            noted = await settled_records(self._runtime, filters)
         except (CallError, JournalError) as error:
             logger.warning("the pauses from before this supervisor started are unknown: {}", error)
             return

@@ -21,11 +21,11 @@ from typing import Any
 from loguru import logger
 
 from actors.events import EventType, Json, Record, Severity, to_iso
-from actors.journal.client import JOURNAL_TIMEOUT_S
+from actors.journal.client import settled_records
 from actors.journal.outbox import Outbox
 from actors.journal.record_filter import RecordQuery
 from actors.journal.types import JournalError
-from actors.names import AUDIT, SUPERVISOR
+from actors.names import SUPERVISOR
 from actors.runtime.deployment import Cluster
 from actors.runtime.ports import CallError, Runtime
 from brokers.frozen import dataclass
@@ -252,7 +252,7 @@ class Rolling:
             "limit": _NOTES,
         }
         try:
-            records: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=_REPLACED_WITHIN_S)
+            records = await settled_records(self._runtime, filters, _REPLACED_WITHIN_S)
         except (CallError, JournalError) as error:
             logger.warning("whether this supervisor was replaced on purpose is not known: {}", error)
             return None
@@ -279,7 +279,7 @@ class Rolling:
         }
         while True:
             try:
-                records: list[Record] = await self._runtime.call(AUDIT, "query", filters, timeout_s=JOURNAL_TIMEOUT_S)
+                records = await settled_records(self._runtime, filters)
                 break
             except (CallError, JournalError) as error:
                 logger.debug("whether an upgrade is under way is not known yet: {}", error)
