@@ -99,7 +99,11 @@ def reconcile_fills(work: ReconciliationPass) -> None:
         whose = order.key if order is not None else f"unknown:{fill.broker_order_id or fill.fill_id}"
         by_order.setdefault(whose, []).append((fill, order))
         in_time.append((fill, whose))
-    wait = {whose for whose, fills in by_order.items() if _wait_for_their_order(work, fills, linked)}
+    wait = {
+        whose
+        for whose, fills in by_order.items()
+        if _wait_for_their_order(work, fills, linked, lowered.get(whose, ZERO))
+    }
     by_order = {whose: fills for whose, fills in by_order.items() if whose not in wait}
     in_time = [(fill, whose) for fill, whose in in_time if whose not in wait]
     owned = {fill.key: order for fills in by_order.values() for fill, order in fills}
@@ -121,16 +125,21 @@ def reconcile_fills(work: ReconciliationPass) -> None:
 
 
 def _wait_for_their_order(
-    work: ReconciliationPass, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order]
+    work: ReconciliationPass, fills: list[tuple[Fill, BookOrder | None]], linked: dict[str, Order], lowered: Decimal
 ) -> bool:
-    """Whether these fills exceed the rest of their order as we know it, and the broker's list does not show the order:
-    it may have been amended since. The order is looked up; until that succeeds the fills wait, and their legs are held
-    back."""
+    """Whether these fills exceed the rest of their order as we know it, and the broker's list does not show the order,
+    or shows it working and with as little room, as it was before them: it may have been amended since. The order is
+    looked up; until that succeeds the fills wait, and their legs are held back. ``lowered`` is the quantity that
+    corrections in this slice take from the order."""
     fill, order = fills[0]
-    if order is None or not order.quantity or (fill.broker_order_id or "") in linked:
+    if order is None or not order.quantity:
+        return False
+    row = linked.get(fill.broker_order_id or "")
+    if row is not None and (row.status.terminal or not row.quantity):
         return False
     guessed = sum((guess.quantity for guess in order.inferred), ZERO) + order.adopted
-    if order.filled_quantity - guessed + sum((fill.quantity for fill, _ in fills), ZERO) <= order.quantity:
+    room = order.quantity if row is None else max(order.quantity, row.quantity, row.filled_quantity)
+    if order.filled_quantity - guessed - lowered + sum((fill.quantity for fill, _ in fills), ZERO) <= room:
         return False
     query = OrderQuery(work.book.instrument, order.broker_order_id or fill.broker_order_id, order.client_order_id)
     answer = work.answer(query)

@@ -370,11 +370,12 @@ def _counts_more_than_a_correction_left(work: ReconciliationPass, order: BookOrd
 
 def _beyond(work: ReconciliationPass, order: BookOrder, answered: Iterable[Fill]) -> Decimal:
     """The quantity of those fills of an order, as the broker lists them now, that the book knows and does not count.
-    (It counts those from before it adopted the order with the order's row.)"""
+    (It counts those from before it adopted the order with the order's row.) What is inferred of the order stands for
+    their first units."""
     listed = {fill.key: fill for fill in (*rows_of(work.slice.fills), *answered)}
     corrected = {fill.corrects.key for fill in listed.values() if fill.corrects is not None}
     of_order = (order.broker_order_id, *order.slices)
-    return sum(
+    beyond = sum(
         (
             fill.quantity
             for key, fill in listed.items()
@@ -385,6 +386,7 @@ def _beyond(work: ReconciliationPass, order: BookOrder, answered: Iterable[Fill]
         ),
         ZERO,
     )
+    return max(ZERO, beyond - sum((guess.quantity for guess in order.inferred), ZERO))
 
 
 def _filled_further(work: ReconciliationPass, order: BookOrder, row: Order) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from actors.reconciliation.decide import reconcile
-from brokers.model import Order, OrderAnswer, OrderQuery, OrderStatus
+from brokers.model import Corrected, Order, OrderAnswer, OrderQuery, OrderStatus
 from tests.unit.builders import INSTRUMENT, Desk, at, dec, fill, order, order_report, pos, slice_at, types
 
 
@@ -44,6 +46,28 @@ def test_a_row_from_before_the_fill_shows_the_amended_quantity_all_the_same() ->
     assert "MISSING_LOCALLY" not in types(decision)
 
 
+@pytest.mark.parametrize(
+    ("now", "held"),
+    [
+        (amended(3, OrderStatus.FILLED), 3),
+        (order("B1", 1, 0, client_id="c1"), 0),
+    ],
+    ids=["it was amended since", "it was not, says the broker"],
+)
+def test_a_row_that_works_and_has_less_room_than_its_fills_is_from_before_them(now: Order, held: int) -> None:
+    """A snapshot whose requests were answered at different moments: the orders from before an amendment, the fills from
+    after it."""
+    desk = recorded()
+    slice_ = slice_at(20, [pos(held)], [order("B1", 1, 0, client_id="c1")], [fill("F1", 3, at_s=15, order_id="B1")])
+    asked = reconcile(desk.book, slice_, desk.policy, at(20))
+    query = OrderQuery(INSTRUMENT, "B1", "c1")
+    assert asked.lookups == (query,)
+    assert "POSITION_MISMATCH" not in types(asked)
+    decision = desk.look(slice_, answers={"B1": OrderAnswer(query, now)})
+    assert desk.quantities() == ({"net": dec(held)} if held else {})
+    assert "POSITION_MISMATCH" not in types(decision)
+
+
 def test_while_the_order_cannot_be_looked_up_its_fill_waits_and_nothing_is_said_of_the_leg() -> None:
     desk = recorded()
     slice_ = slice_at(20, [pos(3)], fills=[fill("F1", 3, at_s=15, order_id="B1")])
@@ -78,3 +102,19 @@ def test_an_order_and_what_took_its_place_are_no_parts_of_one_though_they_add_up
     ]
     desk.look(slice_at(20, orders=rows))
     assert [(one.broker_order_id, one.quantity) for one in desk.book.open_orders()] == [("B2", dec(4))]
+
+
+def test_a_correction_of_the_same_slice_makes_room_and_nothing_is_looked_up() -> None:
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", quantity=9, status=OrderStatus.OPEN, submitted_at=at(1)), at_s=1)
+    first = fill("F1", 8, at_s=2, order_id="B1")
+    row = order("B1", 9, 8, OrderStatus.PARTIALLY_FILLED, client_id="c1", average="1.1")
+    desk.look(slice_at(10, [pos(8)], [row], [first]))
+    bust = replace(first, fill_id="C1", quantity=dec(0), corrects=Corrected("F1", dec(8), first.price))
+    again = fill("F2", 8, at_s=15, order_id="B1")
+    slice_ = slice_at(20, [pos(8)], [row], [bust, again])
+    assert reconcile(desk.book, slice_, desk.policy, at(20)).lookups == ()
+    desk.look(slice_)
+    (found,) = desk.book.orders.values()
+    assert (desk.quantities(), int(found.filled_quantity)) == ({"net": dec(8)}, 8)

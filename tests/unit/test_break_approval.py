@@ -277,6 +277,26 @@ def test_a_row_that_counts_fills_beyond_what_was_ordered_as_well_does_not_lag_be
     desk.restart()
 
 
+def test_what_was_inferred_stands_for_the_first_units_of_a_fill_beyond_what_was_ordered() -> None:
+    """The fill exceeds the order by one unit, which a bust that is not reported yet has made room for. The row makes us
+    infer the others; after the bust it counts exactly what that took back, and does not lag."""
+    desk = Desk(Policy(settle=timedelta(0), confirm_gap=timedelta(milliseconds=100)))
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", quantity=8, status=OrderStatus.OPEN, submitted_at=at(1)), at_s=1)
+    first, second = fill("F1", 1, at_s=2, order_id="B1"), fill("F2", 3, at_s=3, order_id="B1")
+    beyond = fill("F3", 5, at_s=4, order_id="B1")
+    row = order("B1", 8, 8, OrderStatus.FILLED, client_id="c1", average="1.1")
+    desk.look(slice_at(10, [pos(8)], [row], [first, second, beyond]))
+    assert "F3" in desk.book.uncounted
+    bust = replace(first, fill_id="C1", quantity=dec(0), corrects=Corrected("F1", dec(1), first.price))
+    for second_s in (20, 21, 22):
+        last = desk.look(slice_at(second_s, [pos(8)], [row], [bust, second, beyond]))
+    (found,) = desk.book.orders.values()
+    assert (int(found.filled_quantity), desk.quantities(), desk.book.breaks) == (8, {"net": dec(8)}, {})
+    assert last.status.value == "SUCCESS"
+    desk.restart()
+
+
 def test_a_fill_from_before_its_order_was_adopted_is_none_beyond_what_was_ordered() -> None:
     desk = Desk(Policy(settle=timedelta(0), confirm_gap=timedelta(milliseconds=100)))
     before, then = fill("F1", 4, at_s=2, order_id="B1"), fill("F2", 4, at_s=12, order_id="B1")
