@@ -50,15 +50,21 @@ class WallClock:
 class Process:
     """The runtime of one incarnation of an actor: the house's, with a clock and loops of its own. The monotonic clocks
     of two processes have nothing in common. ``durable`` gets the stream and version of each event that the journal's
-    actor said to it is durable."""
+    actor said to it is durable, ``appends`` the stream of each append that it is about to send."""
 
     def __init__(
-        self, runtime: LocalRuntime, clock: WallClock, faults: Faults, durable: Callable[[str, int, str], None]
+        self,
+        runtime: LocalRuntime,
+        clock: WallClock,
+        faults: Faults,
+        durable: Callable[[str, int, str], None],
+        appends: Callable[[str], None],
     ) -> None:
         self._runtime = runtime
         self._clock = clock
         self._faults = faults
         self._durable = durable
+        self._appends = appends
         self._monotonic_from_s = faults.random.uniform(0, 1e6)
         self._loops: list[asyncio.Task[None]] = []
 
@@ -75,9 +81,15 @@ class Process:
         await self._runtime.sleep(seconds)
 
     async def call(self, actor: str, method: str, *args: object, timeout_s: float) -> Any:
+        self._note_sending(args)
         answer = await self._runtime.call(actor, method, *args, timeout_s=timeout_s)
         self._note(args, answer)
         return answer
+
+    def _note_sending(self, args: tuple[object, ...]) -> None:
+        match args:
+            case (str() as stream, int(), tuple()):
+                self._appends(stream)
 
     def _note(self, args: tuple[object, ...], answer: object) -> None:
         match args:
@@ -88,6 +100,8 @@ class Process:
     async def call_many(
         self, actor: str, method: str, calls: Sequence[tuple[object, ...]], timeout_s: float
     ) -> list[Answer]:
+        for args in calls:
+            self._note_sending(args)
         answers = await self._runtime.call_many(actor, method, calls, timeout_s)
         for args, (well, answer) in zip(calls, answers, strict=True):
             if well:

@@ -117,7 +117,9 @@ class House:
         self.cluster = SimulatedCluster(self)
         self.supervisor: Supervisor | None = None
         link = _Unwatched("nowhere:1", ours=False)
-        self.port = AwaitingPort(Process(self.runtime, self.clock("strategy"), faults, self._durable), link)
+        self.port = AwaitingPort(
+            Process(self.runtime, self.clock("strategy"), faults, self._durable, self._look_at), link
+        )
         connection = Connection(Place(Address("nowhere:1", None), "test", "a test"), link, self.port, self.port)  # type: ignore[arg-type] # nothing blocks here
         self.handles = {
             venue.name: {
@@ -206,7 +208,9 @@ class House:
 
     def process(self, name: str) -> Process:
         """What a new actor of that name lives in."""
-        process = self._processes[name] = Process(self.runtime, self.clock(name), self.faults, self._durable)
+        process = self._processes[name] = Process(
+            self.runtime, self.clock(name), self.faults, self._durable, self._look_at
+        )
         self._ends[name] = asyncio.Event()
         return process
 
@@ -373,7 +377,7 @@ class House:
 
     async def _twin(self, stream: str) -> None:
         """An actor that was thought to be dead works on for a while, beside the one in its place."""
-        process = Process(self.runtime, self.clock(stream), self.faults, self._durable)
+        process = Process(self.runtime, self.clock(stream), self.faults, self._durable, self._look_at)
         settings = self._settings_of(stream)
         conventions = self.market_of(stream).conventions
         twin = Instrument(replace(settings, policy=replace(settings.policy, conventions=conventions)), process)
@@ -405,6 +409,9 @@ class House:
 
     def _durable(self, stream: str, version: int, event_id: str) -> None:
         self.appended[event_id] = (stream, version)
+        self._look_at(stream)
+
+    def _look_at(self, stream: str) -> None:
         if self.written is not None and "/" in stream:
             self._begin_to(self.written(stream))
 

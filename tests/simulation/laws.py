@@ -58,7 +58,8 @@ class Watch:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self, stream: str) -> None:
-        """Now, and whenever something was written: a book may be right for a moment only."""
+        """Now, and whenever something is about to be written and was: a book may be right for a moment only, after what
+        was loaded again or written, or between the two."""
         actor = self._house.instruments.get(stream)
         if actor is None:
             return
