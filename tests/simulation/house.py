@@ -93,6 +93,7 @@ class House:
         self.directory = directory
         self.appended: dict[str, tuple[str, int]] = {}
         self.written: Callable[[str], Coroutine[Any, Any, None]] | None = None
+        self.appends: Callable[[str], None] | None = None
         self.begin = MIDNIGHT - timedelta(seconds=random.uniform(5, 60))
         self.one_machine = random.random() < 0.5
         self._machine = WallClock(self.begin, random.uniform(0.9999, 1.0001))
@@ -118,7 +119,7 @@ class House:
         self.supervisor: Supervisor | None = None
         link = _Unwatched("nowhere:1", ours=False)
         self.port = AwaitingPort(
-            Process(self.runtime, self.clock("strategy"), faults, self._durable, self._look_at), link
+            Process(self.runtime, self.clock("strategy"), faults, self._durable, self._appends), link
         )
         connection = Connection(Place(Address("nowhere:1", None), "test", "a test"), link, self.port, self.port)  # type: ignore[arg-type] # nothing blocks here
         self.handles = {
@@ -209,7 +210,7 @@ class House:
     def process(self, name: str) -> Process:
         """What a new actor of that name lives in."""
         process = self._processes[name] = Process(
-            self.runtime, self.clock(name), self.faults, self._durable, self._look_at
+            self.runtime, self.clock(name), self.faults, self._durable, self._appends
         )
         self._ends[name] = asyncio.Event()
         return process
@@ -377,7 +378,7 @@ class House:
 
     async def _twin(self, stream: str) -> None:
         """An actor that was thought to be dead works on for a while, beside the one in its place."""
-        process = Process(self.runtime, self.clock(stream), self.faults, self._durable, self._look_at)
+        process = Process(self.runtime, self.clock(stream), self.faults, self._durable, self._appends)
         settings = self._settings_of(stream)
         conventions = self.market_of(stream).conventions
         twin = Instrument(replace(settings, policy=replace(settings.policy, conventions=conventions)), process)
@@ -409,11 +410,12 @@ class House:
 
     def _durable(self, stream: str, version: int, event_id: str) -> None:
         self.appended[event_id] = (stream, version)
-        self._look_at(stream)
-
-    def _look_at(self, stream: str) -> None:
         if self.written is not None and "/" in stream:
             self._begin_to(self.written(stream))
+
+    def _appends(self, stream: str) -> None:
+        if self.appends is not None and "/" in stream:
+            self.appends(stream)
 
     def _begin_to(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

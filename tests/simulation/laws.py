@@ -58,8 +58,7 @@ class Watch:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self, stream: str) -> None:
-        """Now, and whenever something is about to be written and was: a book may be right for a moment only, after what
-        was loaded again or written, or between the two."""
+        """Now, and whenever something was written: a book may be right for a moment only."""
         actor = self._house.instruments.get(stream)
         if actor is None:
             return
@@ -72,9 +71,15 @@ class Watch:
             self.allowed += bool(permission)
             held = {leg.leg: leg.quantity for leg in book.legs}
             self._look(stream, held, allowed=bool(permission))
-        elif (loaded := actor.keeper.book) is not None:
-            # One that was loaded again is not verified yet, and may be right all the same. To ask for it would load it.
-            self._look(stream, {leg.name: leg.quantity for leg in loaded.legs.values()}, allowed=False)
+        else:
+            self.note(stream)  # one that was loaded again is not verified yet, and may be right all the same
+
+    def note(self, stream: str) -> None:
+        """Note what the book in memory has, before it goes on: after it was loaded again it may be right for as long as
+        that takes. Nothing is asked of its actor, which would load it or wake up."""
+        actor = self._house.instruments.get(stream)
+        if actor is not None and actor.keeper.book is not None:
+            self._look(stream, {leg.name: leg.quantity for leg in actor.keeper.book.legs.values()}, allowed=False)
 
     def _look(self, stream: str, held: Legs, *, allowed: bool) -> None:
         _, symbol = split_name(stream)

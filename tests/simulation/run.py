@@ -106,7 +106,7 @@ async def _story(directory: Path, faults: Faults, steps: int, found: dict[str, A
     watching: asyncio.Task[None] | None = None
     try:
         await house.open()
-        house.written = watch.look
+        house.written, house.appends = watch.look, watch.note
         watching = asyncio.ensure_future(watch.run())
         for _ in range(steps):
             house.market_moved(faults.random.choice(strategies).act())
