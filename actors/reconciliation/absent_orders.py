@@ -58,8 +58,8 @@ def end_absent_orders(work: ReconciliationPass, gone: Sequence[tuple[BookOrder, 
     legs = {order.key: _changes(work, order) for order, _ in evidence}
     of_before = {
         order.key  # found out before the first of them is concluded, which changes the leg
-        for order, what in evidence
-        if what.leg is not None and not _is_of_now(work, what.leg, legs[order.key][what.leg])
+        for order, _ in evidence
+        if not all(_is_of_now(work, leg, legs[order.key].get(leg, ZERO)) for leg in _legs(work, order))
     }
     for order, what in evidence:
         settled_at = work.settled_at(order.local_at)
@@ -119,20 +119,24 @@ def _remaining(order: BookOrder) -> Decimal:
     return order.quantity - order.filled_quantity
 
 
-def _changes(work: ReconciliationPass, order: BookOrder) -> dict[str, Decimal]:
-    """The legs that this order may have changed and that differ in its direction, each with the difference."""
+def _legs(work: ReconciliationPass, order: BookOrder) -> set[str]:
+    """The legs that this order may have changed: also one that neither side has, if something is known of it."""
     section = work.slice.positions
     if not work.policy.positions or not isinstance(section, Complete):
-        return {}
-    conventions = work.slice.conventions
-    shown = {row.leg: row.quantity for row in section.rows}
-    held = {name: leg.quantity for name, leg in work.book.legs.items()}
-    names = shown.keys() | held.keys()
+        return set()
     if order.leg is not None:
-        names = names & ({order.leg, HOLDINGS} if order.leg == _DELIVERED else {order.leg})
-    elif conventions.legs is LegScheme.NET and not conventions.products:
-        names = names & {NET}
-    changes = {name: shown.get(name, ZERO) - held.get(name, ZERO) for name in names}
+        return {order.leg, HOLDINGS} if order.leg == _DELIVERED else {order.leg}
+    conventions = work.slice.conventions
+    if conventions.legs is LegScheme.NET and not conventions.products:
+        return {NET}
+    return {*(row.leg for row in section.rows), *work.book.legs, *work.book.known_at, *work.book.activity}
+
+
+def _changes(work: ReconciliationPass, order: BookOrder) -> dict[str, Decimal]:
+    """The legs that this order may have changed and that differ in its direction, each with the difference."""
+    shown = {row.leg: row.quantity for row in rows_of(work.slice.positions)}
+    held = {name: leg.quantity for name, leg in work.book.legs.items()}
+    changes = {name: shown.get(name, ZERO) - held.get(name, ZERO) for name in _legs(work, order)}
     return {name: change for name, change in changes.items() if change * order.side.sign > 0}
 
 
@@ -162,7 +166,7 @@ def _added_at(row: Position | None, held: Decimal, average: Decimal, change: Dec
 
 def _is_of_now(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
     """Whether the position of a leg contains all that the book has of it: one from before the newest fill differs by
-    that fill, and shows nothing of an order that is gone."""
+    that fill, or equals the book because an order that is gone was filled by as much."""
     return leg not in work.newer_legs() and work.is_settled(leg, change)
 
 

@@ -189,6 +189,44 @@ def test_a_position_from_before_the_newest_fill_says_nothing_of_an_order_that_is
     assert desk.quantities() == {"net": 90}
 
 
+@pytest.mark.parametrize("reported", ["by the broker", "by our side"])
+@pytest.mark.parametrize("expires_at", [DAY, None])
+def test_a_position_that_equals_the_book_only_before_its_newest_fill_ends_no_order(
+    expires_at: datetime | None, reported: str
+) -> None:
+    """The order that is gone was filled by as much as is bought right after each of these positions."""
+    desk = yesterday(working(expires_at=expires_at), held=(pos(75),))
+    for number in range(3):
+        now_s = MORNING + 10 * number
+        before = slice_at(now_s - 1, [pos(150 + 75 * number)])
+        if reported == "by our side":
+            desk.report(fill_report(f"F{number}", 75, at_s=now_s, order_id="b9"), at_s=now_s)
+        else:
+            before = replace(before, fills=Complete((fill(f"F{number}", 75, at_s=now_s, order_id="b9"),)))
+        last = desk.look(before, at(now_s + 0.1))
+        assert (last.status.value, statuses(desk)["c1"]) == ("PARTIAL", (S.OPEN, 0))
+    for now_s in (MORNING + 60, MORNING + 61):
+        last = desk.look(slice_at(now_s, [pos(375)]))
+    assert (last.status.value, statuses(desk)["c1"]) == ("SUCCESS", (S.FILLED, 75))
+    assert desk.quantities() == {"net": 375}
+    assert EventType.POSITION_SYNCED not in kinds(desk.events[-5:])
+
+
+def test_a_leg_that_is_flat_on_both_sides_before_its_newest_fill_ends_no_order() -> None:
+    """The order that is gone closed the broker's position, and what was bought right after that closes the book's."""
+    desk = yesterday(working(), held=(pos(-75),))
+    for number, side in enumerate((Side.BUY, Side.SELL, Side.BUY)):
+        now_s = MORNING + 10 * number
+        made = fill(f"F{number}", 75, at_s=now_s, order_id="b9", side=side)
+        position = [pos(75)] if side is Side.SELL else []
+        desk.look(replace(slice_at(now_s - 1, position), fills=Complete((made,))), at(now_s + 0.1))
+        assert statuses(desk)["c1"] == (S.OPEN, 0)
+    for now_s in (MORNING + 60, MORNING + 61):
+        last = desk.look(slice_at(now_s, [pos(75)]))
+    assert (last.status.value, statuses(desk)["c1"]) == ("SUCCESS", (S.FILLED, 75))
+    assert desk.quantities() == {"net": 75}
+
+
 def test_a_sale_that_is_gone_beside_a_position_that_shrank_closed_it() -> None:
     desk = yesterday(working(side=Side.SELL), held=(pos(75),))
     assert morning(desk) == ["MISSED_FILL"]
