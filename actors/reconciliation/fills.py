@@ -14,15 +14,16 @@ A commission that arrives after its fill is written once, and changes nothing el
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from actors.book import payloads
 from actors.book.book import Book
 from actors.book.discrepancies import Cause, Correction, DiscrepancyType, Phase, cause_of, severity_of
 from actors.book.lots import ZERO
+from actors.book.order_fills import after_fill
 from actors.book.orders import BookOrder
 from actors.events import EventType, Severity, to_text
 from actors.reconciliation.before_fills import unexplained_first
@@ -109,8 +110,8 @@ def reconcile_fills(work: ReconciliationPass) -> None:
     owned = {fill.key: order for fills in by_order.values() for fill, order in fills}
     placed = [(fill, owned.get(fill.key)) for fill, _ in in_time]
     unexplained_first(work, [(fill, order, _leg_of(work, fill, order)) for fill, order in placed])
-    contained = _contained(work, [fill for fill, _ in in_time])
     allowed = {whose: _Allowed.of(work, fills, linked, lowered.get(whose, ZERO)) for whose, fills in by_order.items()}
+    contained = _contained(work, in_time, allowed)
     for fill, whose in in_time:
         if whose == GUESS and fill.corrects is not None:
             order = order_of_fill(work, fill, linked)
@@ -172,41 +173,79 @@ def _is_new(key: str, applied: Container[str], unique: Container[str]) -> bool:
     return key not in applied and key not in unique
 
 
-def _contained(work: ReconciliationPass, fills: list[Fill]) -> dict[str, str]:
+def _contained(
+    work: ReconciliationPass, fills: list[tuple[Fill, str]], allowed: Mapping[str, _Allowed]
+) -> dict[str, str]:
     """Those of these fills that a leg contains already, each with the leg: it was set so shortly before them that its
     position may contain the first of them, and does. This slice's positions, which contain all of them, equal the
-    book's with the others alone. ``fills`` are in the order of the broker's time."""
+    book's with the others alone. ``fills`` are in the order of the broker's time, each with the key of its decision in
+    ``allowed``."""
     section = work.slice.positions
     if not work.policy.positions or not isinstance(section, Complete) or work.new_book:
         return {}
-    changes: dict[str, list[Fill]] = {}
-    for fill in fills:
+    perhaps_in: dict[str, set[str]] = {}
+    unclear = set(work.held_back)
+    for fill, _ in fills:
         leg = fill.leg or (
             NET if work.slice.conventions.legs is LegScheme.NET and not work.slice.conventions.products else None
         )
-        set_at = None if leg is None else work.book.watermarks.get(leg) or work.book.floor
-        if leg is None or set_at is None or fill.corrects is not None or fill.time > work.slice.as_of:
+        if leg is None:
             return {}
-        if set_at < fill.time <= set_at + SET_WITHIN:
-            changes.setdefault(leg, []).append(fill)
-        elif fill.time > set_at:
-            return {}
-    shown = {row.leg: row.quantity for row in rows_of(section)}
+        if fill.corrects is not None or fill.time > work.slice.as_of or work.has_newer_fill(leg):
+            unclear.add(leg)
+        set_at = work.book.watermarks.get(leg) or work.book.floor
+        if set_at is not None and set_at < fill.time <= set_at + SET_WITHIN:
+            perhaps_in.setdefault(leg, set()).add(fill.key)
+    legs = {leg for leg in perhaps_in if leg not in unclear and work.settled_at(work.book.activity.get(leg)) is None}
+    if not legs:
+        return {}
+    shown = {row.leg: row.quantity for row in section.rows}
+    left = {leg: shown.get(leg, ZERO) - _held(work.book, leg) for leg in legs}
+    changes: dict[str, list[tuple[str, Decimal]]] = {leg: [] for leg in legs}
+    orders = _Orders(work.book)
+    for fill, whose in fills:
+        if whose in allowed:
+            booked = allowed[whose].booked(work, fill, orders)
+            for leg, quantity in booked.legs:
+                if leg in legs:
+                    left[leg] -= quantity
+                    changes[leg].append((fill.key, quantity))
     contained: dict[str, str] = {}
-    for leg, of_leg in changes.items():
-        if work.settled_at(work.book.activity.get(leg)) is not None:
-            continue
-        held = work.book.legs.get(leg)
-        left = shown.get(leg, ZERO) - (held.quantity if held is not None else ZERO)
-        left -= sum((fill.quantity * fill.side.sign for fill in of_leg), ZERO)
-        first: list[Fill] = []
-        for fill in of_leg if left else ():
-            first.append(fill)
-            left += fill.quantity * fill.side.sign
-            if not left:
-                contained.update(dict.fromkeys((one.key for one in first), leg))
+    for leg in legs:
+        first: list[str] = []
+        for key, quantity in changes[leg] if left[leg] else ():
+            if key not in perhaps_in[leg]:
+                break
+            first.append(key)
+            left[leg] += quantity
+            if not left[leg]:
+                contained.update(dict.fromkeys(first, leg))
                 break
     return contained
+
+
+def _held(book: Book, leg: str) -> Decimal:
+    held = book.legs.get(leg)
+    return held.quantity if held is not None else ZERO
+
+
+class _Orders:
+    """The orders of a book as they will be after fills that are not booked yet, one after another: what was inferred of
+    an order gives way to one of its fills alone."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._after: dict[str, BookOrder] = {}
+
+    def get(self, key: str | None) -> BookOrder | None:
+        """The order of that key."""
+        return None if key is None else self._after.get(key) or self._book.orders.get(key)
+
+    def take(self, booked: payloads.BookedFill, at: datetime) -> None:
+        """Go on to the order after this fill."""
+        order = self.get(booked.order_key)
+        if order is not None and booked.counted:
+            self._after[order.key] = after_fill(order, booked, at, ours=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +278,7 @@ def _in_our_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> dict[str,
         leg_changed_at = work.leg_changed_at(leg)
         if leg_changed_at is not None and work.slice.requested_at <= leg_changed_at:
             continue
-        held = work.book.legs.get(leg)
-        left = shown.get(leg, ZERO) - (held.quantity if held is not None else ZERO)
+        left = shown.get(leg, ZERO) - _held(work.book, leg)
         left -= sum((change.quantity for change in of_leg if not change.reported), ZERO)
         earliest: list[_Change] = []
         for change in sorted((one for one in of_leg if one.perhaps_in), key=lambda one: (one.fill.time, one.fill.key)):
@@ -263,14 +301,17 @@ def _changes_beside_reports(work: ReconciliationPass, rows: Iterable[Fill]) -> d
     linked = _orders_by_broker_id(work)
     found: dict[str, list[_Change]] = {}
     unique = _once_each(fill for fill in rows if book.known_as(fill) is None)
-    for fill in unique.values():
+    orders = _Orders(book)
+    for fill in sorted(unique.values(), key=_broker_order):
         order = order_of_fill(work, fill, linked)
         if _corrects_uncounted(book, fill) or _is_history(work, fill, order):
             continue
         if fill.corrects is not None and not _is_new(fill.corrects.key, book.applied, unique):
             legs = booked_correction(book, fill, fill.corrects, order, conventions).legs
         else:
-            legs = book_fill(book, fill, order, conventions).legs
+            booked = book_fill(book, fill, orders.get(order.key if order is not None else None), conventions)
+            orders.take(booked, work.now)
+            legs = booked.legs
         for leg, quantity in legs:
             if leg in book.believed:
                 change = _Change(fill, quantity, book.perhaps_in_a_report(leg, order), reported=False)
@@ -409,20 +450,7 @@ class _Allowed:
     def apply(self, work: ReconciliationPass, fill: Fill, contained: frozenset[str]) -> None:
         """Apply one of them; ``contained`` are the legs that already contain it."""
         if self.apply_them:
-            order = work.book.orders.get(self.order_key) if self.order_key is not None else None
-            filled = self.filled if fill.time <= work.slice.as_of else None
-            booked = book_fill(
-                work.book,
-                fill,
-                order,
-                work.slice.conventions,
-                self.cap,
-                self.cause,
-                self.strategy,
-                contract=work.contract,
-                filled=filled,
-                contained=contained,
-            )
+            booked = self._booked(work, fill, work.book.orders.get(self.order_key or ""), contained)
             if fill.time > work.slice.as_of:
                 work.later_fills.update(leg for leg, _ in booked.legs)
             document = payloads.booked_fill_to(booked)
@@ -438,3 +466,25 @@ class _Allowed:
                     subject=self.subject,
                     source=payloads.FillSource(booked),
                 )
+
+    def booked(self, work: ReconciliationPass, fill: Fill, orders: _Orders) -> payloads.BookedFill:
+        """The effect of one of them on a book with these orders, if no leg contains it."""
+        booked = self._booked(work, fill, orders.get(self.order_key), frozenset())
+        orders.take(booked, work.now)
+        return booked
+
+    def _booked(
+        self, work: ReconciliationPass, fill: Fill, order: BookOrder | None, contained: frozenset[str]
+    ) -> payloads.BookedFill:
+        return book_fill(
+            work.book,
+            fill,
+            order,
+            work.slice.conventions,
+            self.cap,
+            self.cause,
+            self.strategy,
+            contract=work.contract,
+            filled=self.filled if fill.time <= work.slice.as_of else None,
+            contained=contained,
+        )

@@ -360,6 +360,11 @@ class ReconciliationPass:
                 newer.update(leg for leg, _ in reported.fill.legs)
         return frozenset(newer)
 
+    def has_newer_fill(self, leg: str) -> bool:
+        """Whether the book has a fill of a leg that its broker reported after this slice was requested."""
+        fills = self._original.unsynced.get(leg)
+        return fills is not None and fills.at >= self.slice.requested_at
+
     @property
     def place(self) -> str:
         """The version of the next event of this pass, which makes a name unique for ever."""

@@ -19,12 +19,15 @@ from brokers.model import (
     OrderAnswer,
     OrderQuery,
     OrderStatus,
+    Partial,
+    Side,
     Slice,
     Unsupported,
 )
 from tests.unit.builders import (
     FAILED,
     INSTRUMENT,
+    SIDED,
     Desk,
     at,
     dec,
@@ -33,6 +36,7 @@ from tests.unit.builders import (
     order,
     order_report,
     pos,
+    position_report,
     slice_at,
     types,
 )
@@ -89,6 +93,114 @@ def test_of_fills_right_after_a_position_the_first_may_be_in_it_and_count_once(i
     for seconds in (20, 400):
         last = desk.look(slice_at(seconds, [pos(whole)]))
     assert (last.status.value, net(desk)) == ("SUCCESS", {"net": whole})
+
+
+def set_to_100_at_10_s(*rows: Order) -> Desk:
+    """A desk whose leg was corrected to 100 of a position that was read at 10 s or shortly after."""
+    desk = Desk()
+    for number, row in enumerate(rows):
+        report = order_report(row.client_order_id, row.broker_order_id, row.quantity, OPEN, side=row.side)
+        desk.report(report, at_s=-9 + number)
+    desk.look(slice_at(0, [pos(90)], rows))
+    desk.look(slice_at(10, [pos(100)], rows))
+    return desk
+
+
+def test_what_was_inferred_of_one_order_does_not_hide_the_fill_of_another_one() -> None:
+    a, b = order("A", 50, client_id="c1"), order("B", 50, client_id="c2")
+    desk = set_to_100_at_10_s(a, b)
+    b = order("B", 50, 5, PARTIAL, client_id="c2", average="1.1")
+    desk.look(slice_at(11.5, [pos(105)], [a, b]))  # B's fill is not reported yet, and inferred
+    a = order("A", 50, 5, PARTIAL, client_id="c1", average="1.1")
+    fills = [fill("FA", 5, at_s=11, order_id="A"), fill("FB", 5, at_s=12, order_id="B")]
+    last = desk.look(slice_at(13, [pos(110)], [a, b], fills))
+    assert types(last) == ["MISSED_FILL"]
+    assert desk.quantities() == {"net": 110}
+    assert [e.payload["legs"] for e in desk.events if e.payload.get("fill_id") == "FA"] == [[["net", "5"]]]
+
+
+def test_what_was_inferred_gives_way_to_one_fill_beside_one_that_the_position_contains() -> None:
+    a = order("A", 50, client_id="c1")
+    desk = set_to_100_at_10_s(a)  # with F3
+    desk.look(slice_at(11.5, [pos(105)], [order("A", 50, 5, PARTIAL, client_id="c1", average="1.1")]))
+    a = order("A", 50, 10, PARTIAL, client_id="c1", average="1.1")
+    fills = [
+        fill("F1", 5, at_s=11, order_id="A"),
+        fill("F2", 5, at_s=12, order_id="A"),
+        fill("F3", 5, at_s=10.2, order_id="Z"),
+    ]
+    last = desk.look(slice_at(13, [pos(110)], [a], fills))
+    assert (last.status.value, net(desk)) == ("SUCCESS", {"net": 110})
+
+
+@pytest.mark.parametrize("second_s", [11.5, 17])
+def test_a_fill_that_cannot_be_in_the_position_counts_whatever_is_shown(second_s: float) -> None:
+    """It came long after the position was read, or after the one that is shown now."""
+    desk = set_to_100_at_10_s()
+    fills = [fill("F1", 5, at_s=10.2), fill("F2", 5, at_s=second_s)]
+    last = desk.look(slice_at(11 if second_s < 12 else 20, [pos(100)], [], fills))
+    assert (last.status.value, net(desk)) == ("PARTIAL", {"net": 110})
+
+
+@pytest.mark.parametrize("inside", [0, 1])
+@pytest.mark.parametrize("later_leg", ["long", "short"])
+def test_a_fill_beyond_the_seconds_after_a_position_does_not_count_those_within_them_twice(
+    later_leg: str, inside: int
+) -> None:
+    desk, signs = Desk(), {"long": 1, "short": -1}
+    held = {"long": 90 + 5 * inside, "short": -20}
+    rows = [pos(quantity, leg=leg) for leg, quantity in held.items()]
+    desk.look(slice_at(0, [pos(80, leg="long"), pos(-10, leg="short")], conventions=SIDED))
+    desk.look(slice_at(10, rows, conventions=SIDED))
+    later = fill("F2", 3, at_s=17, leg=later_leg, side=Side.BUY if later_leg == "long" else Side.SELL)
+    whole = {**held, "long": 95}
+    whole[later_leg] += 3 * signs[later_leg]
+    rows = [pos(quantity, leg=leg) for leg, quantity in whole.items()]
+    desk.look(slice_at(20, rows, [], [fill("F1", 5, at_s=10.2, leg="long"), later], conventions=SIDED))
+    assert net(desk) == whole
+    assert desk.look(slice_at(30, rows, conventions=SIDED)).status == "SUCCESS"
+
+
+def test_a_position_from_before_a_streamed_fill_does_not_contain_another_fill_of_that_size() -> None:
+    a, b = order("A", 5, client_id="c1"), order("B", 5, client_id="c2")
+    desk = set_to_100_at_10_s(a, b)
+    streamed = slice_at(15.2, FAILED, FAILED, Partial((fill("FB", 5, at_s=15.1, order_id="B"),)))
+    desk.look(replace(streamed, fills_cursor=None, streamed=True))
+    assert net(desk) == {"net": 105}
+    # This look was under way when the stream reported B's fill.
+    last = desk.look(slice_at(15, [pos(105)], [], [fill("FA", 5, at_s=12, order_id="A")]), at(15.3))
+    assert (net(desk), last.status.value) == ({"net": 110}, "PARTIAL")
+    assert desk.look(slice_at(20, [pos(110)])).status == "SUCCESS"
+
+
+def test_a_position_that_contains_a_fill_that_waits_does_not_contain_another_one_instead() -> None:
+    a, b = order("A", 50, client_id="c1"), order("B", 5, client_id="c2", side=Side.SELL)
+    desk = set_to_100_at_10_s(a, b)
+    desk.look(slice_at(20, [pos(95)], [a], [fill("FB1", 5, at_s=18, order_id="B", side=Side.SELL)]))
+    desk.look(slice_at(30, [pos(200)], [a]))
+    a = order("A", 50, 5, PARTIAL, client_id="c1", average="1.1")
+    made = [fill("FA", 5, at_s=31, order_id="A"), fill("FB2", 5, at_s=32, order_id="B", side=Side.SELL)]
+    silent = OrderAnswer(OrderQuery(INSTRUMENT, "B", "c2"), failure="timed out")
+    desk.look(slice_at(35, [pos(200)], [a], made), answers={"B": silent})  # B was enlarged, and is not shown
+    assert net(desk) == {"net": 205}
+    b = order("B", 10, 10, FILLED, client_id="c2", side=Side.SELL, average="1.1")
+    desk.look(slice_at(40, [pos(200)], [a, b], made))
+    assert net(desk) == {"net": 200}
+    assert desk.look(slice_at(50, [pos(200)], [a, b])).status == "SUCCESS"
+
+
+def test_what_was_inferred_gives_way_to_one_fill_beside_a_position_of_our_own_report_too() -> None:
+    desk = set_to_100_at_10_s(order("A", 50, client_id="c1"))
+    desk.look(slice_at(400, [pos(105)], [order("A", 50, 5, PARTIAL, client_id="c1", average="1.1")]))
+    desk.report(position_report(110), at_s=410)
+    fills = [
+        fill("F1", 5, at_s=390, order_id="A"),
+        fill("F2", 5, at_s=420, order_id="A"),
+        fill("F3", 5, at_s=405, order_id="Z"),  # in our report
+    ]
+    a = order("A", 50, 10, PARTIAL, client_id="c1", average="1.1")
+    last = desk.look(slice_at(430, [pos(115)], [a], fills))
+    assert (last.status.value, net(desk)) == ("SUCCESS", {"net": 115})
 
 
 def test_an_order_filled_further_in_the_book_is_a_break_that_stops_trading_and_is_lowered_on_proof() -> None:
