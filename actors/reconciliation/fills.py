@@ -422,7 +422,9 @@ class _Allowed:
         counted = row_filled if row is not None and order is not None and order.adopted else None
         conventions = work.slice.conventions
         if not any(book_fill(work.book, fill, order, conventions, cap).counted for fill, _ in fills):
-            return cls(order.key if order is not None else None, cause, cap, apply_them=True, strategy=strategy)
+            whole = order.key if order is not None else None  # what it was adopted with need not be in its legs yet
+            most = cap if counted is None else counted
+            return cls(whole, cause, cap, apply_them=True, strategy=strategy, filled=most)
         missed = sum((fill.quantity for fill, _ in fills), ZERO)
         guessed = sum((guess.quantity for guess in order.inferred), ZERO) if order is not None else ZERO
         if missed <= guessed:  # it only replaces inferred units, which is no difference

@@ -203,6 +203,26 @@ def test_what_was_inferred_gives_way_to_one_fill_beside_a_position_of_our_own_re
     assert (last.status.value, net(desk)) == ("SUCCESS", {"net": 115})
 
 
+@pytest.mark.parametrize("before", [60, 65])
+@pytest.mark.parametrize(("ordered", "shown_later"), [(5, True), (5, False), (50, True)])
+def test_a_fill_that_a_foreign_order_was_adopted_with_is_in_the_leg_once(
+    ordered: int, shown_later: bool, before: int
+) -> None:
+    """The order's row was read after the fill, and the positions before it or after it, too."""
+    desk = Desk()
+    desk.look(slice_at(0, [pos(60)]))
+    row = order("X1", ordered, 5, FILLED if ordered == 5 else PARTIAL, average="1.1")
+    desk.look(slice_at(10, [pos(before)], [row]))
+    rows = [row] if shown_later else []
+    last = desk.look(slice_at(20, [pos(65)], rows, [fill("F1", 5, at_s=10.2, order_id="X1")]))
+    assert "POSITION_MISMATCH" not in types(last)
+    assert net(desk) == {"net": 65}
+    found = desk.book.find_order_by_ticket("X1")
+    assert found is not None
+    assert (found.filled_quantity, found.adopted) == (dec(5), dec(0))
+    assert desk.look(slice_at(30, [pos(65)], rows)).status == "SUCCESS"
+
+
 def test_an_order_filled_further_in_the_book_is_a_break_that_stops_trading_and_is_lowered_on_proof() -> None:
     desk = Desk()
     desk.look(slice_at(0))
