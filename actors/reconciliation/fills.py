@@ -105,8 +105,8 @@ def reconcile_fills(work: ReconciliationPass) -> None:
         for whose, fills in by_order.items()
         if _wait_for_their_order(work, fills, linked, lowered.get(whose, ZERO))
     }
+    in_time = _without_waiting(in_time, wait) if wait else in_time
     by_order = {whose: fills for whose, fills in by_order.items() if whose not in wait}
-    in_time = [(fill, whose) for fill, whose in in_time if whose not in wait]
     owned = {fill.key: order for fills in by_order.values() for fill, order in fills}
     placed = [(fill, owned.get(fill.key)) for fill, _ in in_time]
     unexplained_first(work, [(fill, order, _leg_of(work, fill, order)) for fill, order in placed])
@@ -119,7 +119,10 @@ def reconcile_fills(work: ReconciliationPass) -> None:
                 _remember(work, fill, order)
         elif whose == CORRECTION and fill.corrects is not None:
             order = order_of_fill(work, fill, linked)
-            correct(work, fill, fill.corrects, order, contained=fill.key in in_reports)
+            if _corrects_uncounted(work.book, fill):  # of this slice, too
+                _remember(work, fill, order)
+            else:
+                correct(work, fill, fill.corrects, order, contained=fill.key in in_reports)
         else:
             legs = (one[fill.key] for one in (contained, in_reports) if fill.key in one)
             allowed[whose].apply(work, fill, frozenset(legs))
@@ -158,6 +161,18 @@ def _wait_for_their_order(
     shown = {row.leg for row in rows_of(work.slice.positions)}
     work.held_back.update({*work.book.legs, *shown} if None in legs else {leg for leg in legs if leg is not None})
     return True
+
+
+def _without_waiting(fills: list[tuple[Fill, str]], wait: Container[str]) -> list[tuple[Fill, str]]:
+    """Those of these fills that need not wait: a correction waits with the fill that it corrects."""
+    left: list[tuple[Fill, str]] = []
+    waiting: set[str] = set()
+    for fill, whose in fills:
+        if whose in wait or (fill.corrects is not None and fill.corrects.key in waiting):
+            waiting.add(fill.key)
+        else:
+            left.append((fill, whose))
+    return left
 
 
 def _leg_of(work: ReconciliationPass, fill: Fill, order: BookOrder | None) -> str | None:

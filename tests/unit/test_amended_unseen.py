@@ -83,6 +83,30 @@ def test_while_the_order_cannot_be_looked_up_its_fill_waits_and_nothing_is_said_
     assert heard.cursor is not None
 
 
+BEFORE = order("B1", 2, 1, OrderStatus.PARTIALLY_FILLED, client_id="c1", average="1.1")
+
+
+@pytest.mark.parametrize("left", [0, 2])
+@pytest.mark.parametrize("shown", [(), (BEFORE,)], ids=["not shown", "as it was before"])
+def test_a_correction_without_the_fill_that_it_corrects_changes_nothing(shown: tuple[Order, ...], left: int) -> None:
+    """The fill waits or does not count: applied alone, its correction would take another fill out of the leg."""
+    desk = Desk()
+    desk.look(slice_at(0))
+    desk.report(order_report("c1", "B1", quantity=2, status=OrderStatus.OPEN, submitted_at=at(1)), at_s=1)
+    desk.look(slice_at(12, [pos(1)], [BEFORE], [fill("F0", 1, at_s=11, order_id="B1")]))
+    made = fill("F1", 3, at_s=15, order_id="B1")
+    fills = [made, replace(made, fill_id="C1", quantity=dec(left), corrects=Corrected("F1", dec(3), made.price))]
+    query = OrderQuery(INSTRUMENT, "B1", "c1")
+    silent = {"B1": OrderAnswer(query, failure="timed out")}
+    desk.look(slice_at(20, [pos(1 + left)], shown, fills), answers=silent)
+    assert desk.quantities() == {"net": 1}
+    now = replace(BEFORE, quantity=dec(5), filled_quantity=dec(1 + left))
+    heard = desk.look(slice_at(30, [pos(1 + left)], [now], fills), answers={"B1": OrderAnswer(query, now)})
+    assert desk.quantities() == {"net": 1 + left}
+    assert "POSITION_MISMATCH" not in types(heard)
+    assert desk.look(slice_at(40, [pos(1 + left)], [now])).status == "SUCCESS"
+
+
 def test_an_order_that_the_broker_does_not_know_has_no_more_than_was_recorded() -> None:
     desk = recorded()
     asked = reconcile(
