@@ -167,7 +167,7 @@ def _added_at(row: Position | None, held: Decimal, average: Decimal, change: Dec
 def _is_of_now(work: ReconciliationPass, leg: str, change: Decimal) -> bool:
     """Whether the position of a leg contains all that the book has of it: one from before the newest fill differs by
     that fill, or equals the book because an order that is gone was filled by as much."""
-    return leg not in work.newer_legs() and work.is_settled(leg, change)
+    return leg not in work.newer_legs() and (not change or work.is_settled(leg, change))
 
 
 def _is_over(work: ReconciliationPass, order: BookOrder) -> bool:
