@@ -112,7 +112,8 @@ def reconcile_fills(work: ReconciliationPass) -> None:
     unexplained_first(work, [(fill, order, _leg_of(work, fill, order)) for fill, order in placed])
     allowed = {whose: _Allowed.of(work, fills, linked, lowered.get(whose, ZERO)) for whose, fills in by_order.items()}
     contained = _contained(work, in_time, allowed)
-    for fill, whose in in_time:
+    # Whether the positions show a bust is known once the leg has all the other fills that they contain.
+    for fill, whose in sorted(in_time, key=lambda one: one[1] == GUESS):
         if whose == GUESS and fill.corrects is not None:
             order = order_of_fill(work, fill, linked)
             if not correct_guess(work, fill, fill.corrects, order):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.book.policy import Correct
+from actors.book.policy import Correct, Policy
 from actors.events import EventType
+from brokers.model import CostBasis, LegScheme
+from tests.unit.model_broker import ModelBroker
 from tests.unit.world import CAMPAIGN, GAP_MS, SETTLE_MS, World, programs, runs, worlds
 
 pytestmark = pytest.mark.timeout(120 * CAMPAIGN)
@@ -29,6 +33,24 @@ def test_a_book_arrives_at_the_brokers_truth(world: World, program: list[tuple[s
     assert all(event.type is EventType.RECONCILED for event in world.look().events)
     world.restart(0, 0)
     world.restart_from_checkpoint(len(program), 5)
+
+
+def test_a_bust_of_what_was_never_reported_is_decided_after_every_fill_of_its_slice() -> None:
+    """Decided in its place by time, it waits for positions that are shown already: a second pass found it explained."""
+    conventions = LegScheme.NET, CostBasis.WEIGHTED, False, True, False, 1
+    policy = Policy(settle=timedelta(milliseconds=SETTLE_MS), confirm_gap=timedelta(milliseconds=GAP_MS))
+    world = World(ModelBroker(*conventions), policy, Random(0), tags=99, cheapest=10)  # noqa: S311 - the same each time
+    program = (
+        ("place", 0, 1), ("look", 0, 0), ("place", 0, 0), ("amend", 0, 0), ("report_barely", 0, 0), ("fill", 0, 0),
+        ("fill", 0, 0), ("report_barely", 0, 0), ("correct_an_execution", 1, 1), ("trade_outside", 0, 0),
+        ("correct_an_execution", 3, 0), ("believe", 4, 0),
+    )  # fmt: skip
+    for step in program:
+        world.step(*step)
+    world.look()  # which applies its own slice a second time
+    last = world.settle()
+    world.check_truth()
+    assert (last.status, world.book.breaks) == ("SUCCESS", {})
 
 
 STREAMING = (
