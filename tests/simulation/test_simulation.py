@@ -52,3 +52,27 @@ def test_a_broken_law_is_named_with_the_command_that_shows_it_again(monkeypatch:
     outcome = run(3)
     assert outcome.failure == "books are the brokers': never"
     assert outcome.command == f"python -m tests.simulation --seed 3 --steps {STEPS} --trace"
+
+
+NEVER_ENDS = """
+import asyncio
+from tests.simulation import worker
+
+async def for_ever():
+    while True:
+        await asyncio.sleep(0)
+
+async def story():
+    tasks = [asyncio.create_task(for_ever()) for _ in range(2)]
+    await asyncio.Event().wait()
+
+worker.HANGS_AFTER_S = 0.1
+worker.run = lambda seed, steps: asyncio.run(story())
+print(worker.bounded(3, 40).failure)
+"""
+
+
+def test_a_run_that_never_ends_has_failed_and_ends_all_the_same() -> None:
+    """In a process of its own, as a campaign's: it takes the process's alarm."""
+    done = subprocess.run([sys.executable, "-c", NEVER_ENDS], capture_output=True, check=True, text=True, timeout=60)
+    assert done.stdout == "it did not end within 0.1 s\n"

@@ -12,8 +12,9 @@ HANGS_AFTER_S = 120
 """A run takes a fraction of a second; one that goes on for so long never ends."""
 
 
-class Hangs(BaseException):
-    """Nothing in a run may take it for a fault of its own."""
+class Hangs(SystemExit):
+    """Nothing in a run may take it for a fault of its own, and a loop whose tasks go on for ever ends with it: it keeps
+    any other exception of a task for whoever awaits that."""
 
 
 @contextlib.contextmanager
@@ -22,11 +23,11 @@ def _bounded() -> Iterator[None]:
         raise Hangs
 
     signal.signal(signal.SIGALRM, over)
-    signal.alarm(HANGS_AFTER_S)
+    signal.setitimer(signal.ITIMER_REAL, HANGS_AFTER_S, 1.0)  # again, where what ends it goes on as well
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def bounded(seed: int, steps: int) -> Outcome:
