@@ -80,8 +80,8 @@ async def version(runtime: Runtime, stream: str) -> int:
 async def settle(runtime: Runtime, timeout_s: float = JOURNAL_TIMEOUT_S) -> None:
     """Return once every append that the journal has received is durable or never will be. A process that has died may
     have sent some: whoever takes its place and decides by what the journal has calls this first. Appends are answered
-    in the order of their arrival, and a journal that takes nothing now did not take the earlier ones. Raises
-    :class:`CallError` where that is not known."""
+    in the order of their arrival, and a journal that takes nothing now did not take the earlier ones; only one whose
+    queue is full says so at once, with them still in it. Raises :class:`CallError` where nothing is known."""
     with contextlib.suppress(JournalError):
         await runtime.call(AUDIT, "append", SUPERVISOR, _NO_VERSION, (), timeout_s=timeout_s)
 

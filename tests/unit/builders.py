@@ -11,8 +11,9 @@ import orjson
 
 from actors.book.book import Book
 from actors.book.checkpoint import checkpoint, replay
+from actors.book.discrepancies import Break, DiscrepancyType, Phase
 from actors.book.policy import Policy
-from actors.events import Event, EventType, Record
+from actors.events import Event, EventType, Record, Severity
 from actors.reconciliation.decide import reconcile
 from actors.reconciliation.own_reports import FillReport, OrderReport, PositionReport, Report, events_of
 from actors.reconciliation.reconciliation_pass import Decision
@@ -270,3 +271,19 @@ def kinds(events: Iterable[Event]) -> list[EventType]:
 def types(decision: Decision) -> list[str]:
     """The types of the discrepancies of a pass, each with whether it was resolved."""
     return [f"{d.found.type.value}{'' if d.resolved else '!'}" for d in decision.discrepancies]
+
+
+def unmanaged(opened_at: datetime) -> Break:
+    """An open break of an account: a position that nobody manages."""
+    return Break(
+        id="b1",
+        type=DiscrepancyType.UNMANAGED_INSTRUMENT,
+        key="AUD_USD",
+        severity=Severity.WARNING,
+        phase=Phase.SECTIONS,
+        cause=None,
+        book_value=None,
+        broker_value="5",
+        difference=None,
+        opened_at=opened_at,
+    )

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from actors.account.break_work import AccountWork
-from actors.book.discrepancies import Break, DiscrepancyType, Phase
 from actors.book.payloads import break_to
 from actors.events import Event, EventType, Json, Severity
 from actors.messages import Connection, NoSlice, SliceRequest, Unchanged
@@ -24,7 +23,7 @@ from brokers.model import (
     rows_of,
 )
 from tests.unit.account_cases import QUERY, none, request, said, sliced
-from tests.unit.builders import fill_report
+from tests.unit.builders import fill_report, unmanaged
 from tests.unit.fakes import (
     EURUSD,
     FX,
@@ -440,18 +439,7 @@ async def test_a_record_of_its_own_that_cannot_be_read_hides_no_other_break(tmp_
     """PEERS 1"""
     async with a_house(tmp_path) as house:
         now = house.runtime.now()
-        found = Break(
-            id="b1",
-            type=DiscrepancyType.UNMANAGED_INSTRUMENT,
-            key="AUD_USD",
-            severity=Severity.WARNING,
-            phase=Phase.SECTIONS,
-            cause=None,
-            book_value=None,
-            broker_value="5",
-            difference=None,
-            opened_at=now,
-        )
+        found = unmanaged(now)
         kind, whole = EventType.RECONCILIATION_DISCREPANCY, break_to(found, resolved=False, correction=None)
         payloads: tuple[dict[str, Json], ...] = ({}, whole, {"id": "b1"})
         named = [Event(str(place), kind, Severity.WARNING, now, one) for place, one in enumerate(payloads)]

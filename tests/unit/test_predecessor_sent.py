@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from actors.account.break_work import AccountWork
-from actors.book.discrepancies import Break, DiscrepancyType, Phase
 from actors.book.payloads import break_to
 from actors.events import Event, EventType, Severity
 from actors.journal import client
@@ -25,7 +24,7 @@ from actors.names import AUDIT, SUPERVISOR
 from actors.runtime.ports import LocalRuntime
 from supervisor.supervision.books import held_in_our_books
 from supervisor.supervision.halts import Halting
-from tests.unit.builders import ACCOUNT, Desk, at, order_report, slice_at
+from tests.unit.builders import ACCOUNT, Desk, at, order_report, slice_at, unmanaged
 from tests.unit.journal_cases import url_of
 
 
@@ -68,19 +67,7 @@ def halted() -> tuple[str, tuple[Event, ...]]:
 
 
 def opened() -> tuple[str, tuple[Event, ...]]:
-    kind = DiscrepancyType.UNMANAGED_INSTRUMENT
-    found = Break(
-        id="b1",
-        type=kind,
-        key="AUD_USD",
-        severity=Severity.WARNING,
-        phase=Phase.SECTIONS,
-        cause=None,
-        book_value=None,
-        broker_value="5",
-        difference=None,
-        opened_at=at(1),
-    )
+    found = unmanaged(at(1))
     body = break_to(found, resolved=False, correction=None)
     return ACCOUNT, (Event("b1", EventType.RECONCILIATION_DISCREPANCY, Severity.WARNING, at(1), body),)
 
